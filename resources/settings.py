@@ -1,0 +1,117 @@
+"""Settings: every difference between a laptop and production is a variable here, prefix ``ISTHMUS_``.
+
+What belongs here: names, types, defaults and descriptions of settings. What does not: connections (the other modules
+of this room) and any reading of the environment at import; call :func:`get_settings` where a value is used.
+"""
+
+from __future__ import annotations
+
+import secrets
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DecisionKind = Literal[
+    "saga_policy",
+    "scaling_plan",
+    "maintenance_plan",
+    "remediation",
+    "model_promotion",
+    "configuration",
+    "data_repair",
+    "schema_change",
+]
+
+
+class Settings(BaseSettings):
+    """The platform's settings; nested values use two underscores (``ISTHMUS_ACTUATION__SAGA_POLICY=apply``)."""
+
+    model_config = SettingsConfigDict(env_prefix="ISTHMUS_", env_nested_delimiter="__", extra="ignore")
+
+    home: Path = Field(Path(".isthmus"), description="State of the embedded services, Dagster and MLflow.")
+    data: Path = Field(Path("../shared/data"), description="Folder of the public data sets.")
+
+    warehouse_url: str = Field(
+        "http://127.0.0.1:8123", description="ClickHouse over HTTP; user and password may stand in it."
+    )
+    warehouse_user: str = Field("isthmus", description="User where the URL names none.")
+    warehouse_password: SecretStr | None = Field(
+        None, description="Password where the URL holds none; default: the embedded warehouse's own, from `home`."
+    )
+    warehouse_port: int = Field(8123, description="Port of the embedded warehouse.")
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Bootstrap servers.")
+    kafka_security: dict[str, str] = Field(
+        default_factory=dict, description="librdkafka's security options, JSON (`security.protocol`, `sasl.*`, `ssl.*`)."
+    )
+    kafka_partitions: int = Field(3, description="Partitions of a topic that the platform creates.")
+    kafka_replication: int = Field(1, description="Replication factor of a topic that the platform creates.")
+    broker_port: int = Field(9092, description="Port of the embedded broker.")
+
+    mlflow_tracking_uri: str | None = Field(None, description="MLflow store; default: SQLite under `home`.")
+
+    landing_max_events: int = Field(200_000, description="Most events that one landing run reads.")
+    landing_max_age_seconds: float = Field(0.0, description="How long a range may wait to grow before it is landed.")
+    landing_max_in_flight: int = Field(4, description="Landing runs requested and not yet finished, at most.")
+
+    dagster_port: int = Field(3000, description="Port of the Dagster web UI.")
+    mlflow_port: int = Field(5000, description="Port of the MLflow UI.")
+    docs_port: int = Field(8085, description="Port of the dbt docs and the quality report.")
+    router_port: int = Field(8090, description="Port of the router's health and metrics.")
+
+    pii_key: SecretStr | None = Field(
+        None, description="Key of the keyed hash for `x-pii: hash`; default: one made at first use under `home`."
+    )
+    actuation: dict[DecisionKind, Literal["dry-run", "apply"]] = Field(
+        default_factory=dict, description="Kinds of decision that may act without a person; default: none."
+    )
+
+    def secret(self, name: str) -> str:
+        """Return the secret ``name`` of this installation, made at first use (``home/secrets/name``, mode 0600)."""
+        path = self.home / "secrets" / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Written whole, then linked into place: of two processes that start together one wins, and both read it.
+            draft = path.with_name(f".{name}-{secrets.token_hex(4)}")
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(24))
+            try:
+                path.hardlink_to(draft)
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink()
+        return path.read_text().strip()
+
+    def warehouse_dsn(self) -> str:
+        """Return the warehouse's URL with user and password in it; never log it."""
+        parts = urlsplit(self.warehouse_url)
+        user = parts.username or self.warehouse_user
+        password = parts.password
+        if password is None:
+            password = (
+                self.warehouse_password.get_secret_value()
+                if self.warehouse_password is not None
+                else quote(self.secret("warehouse-password"), safe="")
+            )
+        host = parts.hostname or "127.0.0.1"
+        port = f":{parts.port}" if parts.port else ""
+        return urlunsplit((parts.scheme, f"{user}:{password}@{host}{port}", parts.path, parts.query, ""))
+
+    def mlflow_uri(self) -> str:
+        """Return the tracking URI of the MLflow store."""
+        return self.mlflow_tracking_uri or f"sqlite:///{(self.home / 'mlflow' / 'mlflow.db').resolve()}"
+
+    def pii_secret(self) -> bytes:
+        """Return the key of the keyed hash for personal data."""
+        return (self.pii_key.get_secret_value() if self.pii_key else self.secret("pii-key")).encode()
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """Return the settings of this process, read from the environment once; ``get_settings.cache_clear()`` reads anew."""
+    return Settings()  # every field has a default
