@@ -1,0 +1,1 @@
+"""What runs together, and when: asset jobs, schedules, retry policy. May import ``assets``; knows no connection."""
