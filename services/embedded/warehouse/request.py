@@ -1,0 +1,215 @@
+"""A request of ClickHouse's HTTP interface, taken apart: who asks, what is to run, with which settings and data.
+
+The body is taken whole before anything runs (in memory, on disk beyond 64 MB): an upload that breaks off inserts
+nothing, and a slow client holds no query slot.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from email.parser import BytesParser
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
+from urllib.parse import parse_qsl
+
+from services.embedded.warehouse.compression import decompressor
+from services.embedded.warehouse.errors import (
+    AUTHENTICATION_FAILED,
+    INCORRECT_DATA,
+    NETWORK_ERROR,
+    Fault,
+)
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+# Parameters of the interface itself; every other one is a setting of the query.
+_INTERFACE = frozenset(
+    [
+        "query",
+        "database",
+        "default_format",
+        "query_id",
+        "session_id",
+        "session_timeout",
+        "session_check",
+        "user",
+        "password",
+        "quota_key",
+        "role",
+        "buffer_size",
+        "wait_end_of_query",
+        "client_protocol_version",
+        "compress",
+        "decompress",
+        "send_progress_in_http_headers",
+        "http_headers_progress_interval_ms",
+        "enable_http_compression",
+        "http_zlib_compression_level",
+        "http_native_compression_disable_checksumming_on_decompress",
+        "cancel_http_readonly_queries_on_client_close",
+        "add_http_cors_header",
+        "stacktrace",
+        "close_session",
+    ]
+)
+_IN_MEMORY = 64 << 20
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who may ask."""
+
+    name: str
+    password: str
+    read_only: bool
+
+
+@dataclass
+class ExternalTable:
+    """A table that lives for one request."""
+
+    structure: str
+    format: str
+    data: bytes
+
+
+@dataclass
+class Request:
+    """One request; ``parameters`` are those of the address and of a form, the latter winning."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    parameters: dict[str, str]
+    user: User
+    body: IO[bytes] | None = None
+    external: dict[str, ExternalTable] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.query_id = self.parameters.get("query_id") or str(uuid.uuid4())
+        self.kill_mark = self.query_id
+
+    @property
+    def query(self) -> bytes:
+        """The statement in the address or form, as the bytes that were sent."""
+        return self.parameters.get("query", "").encode("utf-8", "surrogateescape")
+
+    @property
+    def default_format(self) -> str | None:
+        """The format where the statement names none."""
+        return self.headers.get("x-clickhouse-format") or self.parameters.get("default_format")
+
+    @property
+    def database(self) -> str:
+        """The database that unqualified names mean."""
+        return self.headers.get("x-clickhouse-database") or self.parameters.get("database", "")
+
+    @property
+    def query_parameters(self) -> dict[str, str]:
+        """Values for ``{name:Type}`` in the statement."""
+        return {name[6:]: value for name, value in self.parameters.items() if name.startswith("param_")}
+
+    def settings(self) -> dict[str, str]:
+        """Settings of this query."""
+        described = {f"{table}_{part}" for table in self.external for part in ("structure", "types", "format")}
+        return {
+            name: value
+            for name, value in self.parameters.items()
+            if name not in _INTERFACE and name not in described and not name.startswith("param_")
+        }
+
+    def close(self) -> None:
+        """Free the body."""
+        if self.body is not None:
+            self.body.close()
+
+
+def authenticate(headers: Mapping[str, str], parameters: Mapping[str, str], users: Mapping[str, User]) -> User:
+    """Return the user whose name and password a request carries, or raise code 516 without saying which was wrong."""
+    name = headers.get("x-clickhouse-user") or parameters.get("user") or ""
+    password = headers.get("x-clickhouse-key") or parameters.get("password") or ""
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            name, _, password = base64.b64decode(credentials).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            name = password = ""
+    user = users.get(name)
+    # Compared in constant time, and compared also where there is no such user.
+    right = hmac.compare_digest((user.password if user else "").encode(), password.encode("utf-8", "surrogateescape"))
+    if user is None or not right:
+        raise Fault(
+            AUTHENTICATION_FAILED,
+            f"{name or 'default'}: Authentication failed: password is incorrect, or there is no user with such name",
+        )
+    return user
+
+
+def parse_head(scope: Mapping[str, Any], users: Mapping[str, User]) -> Request:
+    """Return the request without its body; raise :class:`Fault` for a stranger."""
+    text = scope["query_string"].decode("latin-1")
+    parameters = dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    user = authenticate(headers, parameters, users)
+    return Request(scope["method"], scope["path"], headers, parameters, user)
+
+
+async def read_body(request: Request, receive: Receive) -> None:
+    """Take the body whole, decoded, and the form or the external tables in it."""
+    body = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed with the request
+    request.body = body
+    codec = decompressor(request.headers.get("content-encoding", ""))
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Fault(NETWORK_ERROR, "The client went away while it sent the request")
+        chunk = message.get("body", b"")
+        if chunk and codec is not None:
+            try:
+                chunk = codec.decompress(chunk)
+            except Exception as error:  # each codec has exceptions of its own, without a common base
+                raise Fault(INCORRECT_DATA, f"The body is not what its Content-Encoding says: {error}") from error
+        body.write(chunk)
+        more = message.get("more_body", False)
+    body.seek(0)
+    content_type = request.headers.get("content-type", "")
+    if content_type.startswith("multipart/form-data"):
+        _take_form(request, content_type, body.read())
+    elif content_type.startswith("application/x-www-form-urlencoded") and "query" not in request.parameters:
+        text = body.read()
+        if text.startswith(b"query="):
+            fields = parse_qsl(text.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
+            request.parameters.update(fields)
+        else:
+            body.seek(0)
+
+
+def _take_form(request: Request, content_type: str, data: bytes) -> None:
+    """Fields of a form are parameters; a file, or a field that the parameters describe, is an external table."""
+    request.body = None
+    message = BytesParser().parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + data)
+    parts: Any = message.get_payload()
+    if not message.is_multipart():
+        raise Fault(INCORRECT_DATA, "The form cannot be read")
+    tables: dict[str, bytes] = {}
+    for part in parts:
+        name = str(part.get_param("name", header="content-disposition"))
+        payload: bytes = part.get_payload(decode=True)
+        described = any(f"{name}_{suffix}" in request.parameters for suffix in ("structure", "types", "format"))
+        if part.get_filename() is None and not described:
+            request.parameters[name] = payload.decode("utf-8", "surrogateescape")
+        else:
+            tables[name] = payload
+    for name, payload in tables.items():
+        structure = request.parameters.get(f"{name}_structure")
+        if structure is None:
+            types = request.parameters.get(f"{name}_types", "").split(",")
+            structure = ", ".join(f"_{number} {kind}" for number, kind in enumerate(types, 1))
+        layout = request.parameters.get(f"{name}_format", "TabSeparated")
+        request.external[name] = ExternalTable(structure, layout, payload)

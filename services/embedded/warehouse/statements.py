@@ -1,0 +1,85 @@
+"""Just enough of ClickHouse's grammar to route a statement: where an INSERT ends and its data begin, and what to refuse.
+
+The engine parses SQL; this module only finds borders. It works on bytes, because data after an INSERT need not be text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_TOKEN = re.compile(
+    rb"""\s+ | --[^\n]* | \#[ !][^\n]* | /\*.*?(?:\*/|\Z)
+    | '(?:[^'\\]|\\.)*'? | `(?:[^`\\]|\\.)*`? | "(?:[^"\\]|\\.)*"?
+    | [A-Za-z_][A-Za-z0-9_]* | [0-9]+ | .""",
+    re.S | re.X,
+)
+_TAIL_FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*(?:SETTINGS\b[^;]*)?(?:;\s*)?$", re.I)
+
+
+@dataclass(frozen=True)
+class Insert:
+    """An INSERT that carries its rows as bytes: ``statement`` without FORMAT and data, which begin at ``data_at``."""
+
+    statement: bytes
+    format: str | None
+    data_at: int
+
+
+def tokens(sql: bytes, start: int = 0) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (token, start, end) without white space and comments; a quoted name or string is one token."""
+    for found in _TOKEN.finditer(sql, start):
+        token = found.group()
+        if not (token[:1].isspace() or token[:2] in (b"--", b"/*", b"# ", b"#!")):
+            yield token, found.start(), found.end()
+
+
+def first_word(sql: bytes) -> bytes:
+    """Return the statement's first word in upper case, empty for none."""
+    return next(tokens(sql), (b"", 0, 0))[0].upper()
+
+
+def split_insert(sql: bytes) -> Insert | None:
+    """Return where the data of an INSERT begin, or None where the statement is none or reads its rows by SELECT."""
+    stream = tokens(sql)
+    if next(stream, (b"", 0, 0))[0].upper() != b"INSERT":
+        return None
+    depth, previous = 0, b"INSERT"
+    for token, start, end in stream:
+        word = token.upper()
+        is_name = previous in (b"INSERT", b"INTO", b"TABLE", b".") and word not in (b"INTO", b"TABLE", b"FUNCTION")
+        if token in b"([{":
+            depth += 1
+        elif token in b")]}":
+            depth -= 1
+        elif word in (b"SELECT", b"WITH") and (depth == 0 or previous == b"(") and not is_name:
+            return None
+        elif depth == 0 and not is_name:
+            if word in (b"INFILE", b"WATCH", b"FROM"):
+                return None
+            if word == b"VALUES":
+                return Insert(sql[:start], "Values", end)
+            if word == b"FORMAT":
+                return _after_format(sql, start, end)
+        previous = word
+    return Insert(sql.rstrip().rstrip(b";"), None, len(sql))
+
+
+def _after_format(sql: bytes, clause_at: int, end: int) -> Insert | None:
+    name = next(tokens(sql, end), None)
+    if name is None:
+        return None
+    # As in the server: blanks up to and including one line break separate the format's name from the data.
+    at = name[2]
+    while sql[at : at + 1] in (b" ", b"\t", b"\r") and at < len(sql):
+        at += 1
+    if sql[at : at + 1] == b"\n":
+        at += 1
+    return Insert(sql[:clause_at], name[0].decode("utf-8", "replace"), at)
+
+
+def output_format(sql: bytes) -> str | None:
+    """Return the format that a statement's own FORMAT clause names."""
+    found = _TAIL_FORMAT.search(sql[-4096:])
+    return found.group(1).decode() if found else None
