@@ -57,8 +57,8 @@ def encode(
     """Return the event as structured JSON.
 
     ``subject`` may be left out where the key is made of the data (``isthmus.data.change``); ``id`` defaults to a random
-    UUID, ``time`` to now. A time must know its zone. Raises ValueError for a naive time, a missing subject or an unknown type;
-    the payload is not validated here (:func:`events.validation.validate` does).
+    UUID, ``time`` to now. Raises ValueError for a time without zone, a missing subject or an unknown type; the payload
+    is not validated here (:func:`events.validation.validate` does).
     """
     if (event_type := TYPES.get(type)) is None:
         raise ValueError(f"unknown event type {type!r}")
@@ -147,7 +147,7 @@ def key_of(event: Event) -> bytes:
 
 
 def record_key(rule: KeyRule, subject: str, data: Mapping[str, Any]) -> bytes:
-    """Return the key that ``rule`` makes: UTF-8 of the subject, or ``store/table/primary key`` with each part quoted."""
+    """Return the key that ``rule`` makes: the subject in UTF-8, or ``store/table/primary key`` with its parts quoted."""
     return _KEYS[rule](subject, data)
 
 

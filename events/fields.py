@@ -64,16 +64,15 @@ def masked(value: str) -> str:
 
 def _apply(node: Any, path: tuple[str, ...], rule: Rule, key: bytes) -> bool:
     head, rest = path[0], path[1:]
+    places: tuple[Any, ...] = ()
     if isinstance(node, dict):
-        names = tuple(node) if head == EACH else ((head,) if head in node else ())
-        if rest:
-            return any([_apply(node[name], rest, rule, key) for name in names])
-        return any([_change(node, name, rule, key) for name in names])
-    if isinstance(node, list) and head == EACH:
-        if rest:
-            return any([_apply(item, rest, rule, key) for item in node])
-        return any([_change(node, index, rule, key) for index in range(len(node))])
-    return False
+        places = tuple(node) if head == EACH else ((head,) if head in node else ())
+    elif isinstance(node, list) and head == EACH:
+        places = tuple(range(len(node)))
+    changed = False
+    for place in places:
+        changed |= _apply(node[place], rest, rule, key) if rest else _change(node, place, rule, key)
+    return changed
 
 
 def _change(node: Any, name: str | int, rule: Rule, key: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The schemas as files, and how they are read: ``<type>/<version>.json``, ``actions/<kind>.json``, ``../envelope.json``.
+"""The schemas as files: ``<type>/<version>.json``, ``actions/<kind>.json``, and ``../envelope.json``.
 
 What belongs here: finding and reading a schema file. What does not: compiling (:mod:`events.validation`) and comparing
 (:mod:`events.compatibility`).
