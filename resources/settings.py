@@ -46,7 +46,8 @@ class Settings(BaseSettings):
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Bootstrap servers.")
     kafka_security: dict[str, str] = Field(
-        default_factory=dict, description="librdkafka's security options, JSON (`security.protocol`, `sasl.*`, `ssl.*`)."
+        default_factory=dict,
+        description="librdkafka's security options as JSON (`security.protocol`, `sasl.*` …).",
     )
     kafka_partitions: int = Field(3, description="Partitions of a topic that the platform creates.")
     kafka_replication: int = Field(1, description="Replication factor of a topic that the platform creates.")
@@ -113,5 +114,5 @@ class Settings(BaseSettings):
 
 @lru_cache
 def get_settings() -> Settings:
-    """Return the settings of this process, read from the environment once; ``get_settings.cache_clear()`` reads anew."""
+    """Return this process's settings, read from the environment once (``get_settings.cache_clear()`` reads anew)."""
     return Settings()  # every field has a default

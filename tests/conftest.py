@@ -30,7 +30,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(module: str, *arguments: str, log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+def running(
+    module: str, *arguments: str, log: Path, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """Run ``python -m module`` until the block ends; it has printed a line that starts with ``ready`` when we get it."""
     with log.open("a") as errors:
         process = subprocess.Popen(
@@ -79,7 +81,7 @@ def warehouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Bootstrap servers of a broker for this session's tests: the embedded one unless ISTHMUS_TEST_KAFKA names another."""
+    """Bootstrap servers of a broker for this session's tests: the embedded one, or that of ISTHMUS_TEST_KAFKA."""
     if servers := os.environ.get("ISTHMUS_TEST_KAFKA"):
         yield servers
         return
