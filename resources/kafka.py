@@ -1,0 +1,416 @@
+"""The bus: Apache Kafka through librdkafka, as a Dagster resource that works without Dagster too.
+
+What belongs here: clients, topics, watermarks, and reading an exact range of offsets column by column. What does not:
+what a record means (``events/``) and what is done with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import dagster as dg
+from pydantic import Field
+
+from resources.errors import KafkaError, KafkaUnavailable, RangeGone, retrying
+from resources.settings import get_settings
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Producer
+    from confluent_kafka.admin import AdminClient
+
+T = TypeVar("T")
+
+# A dead letter carries the original bytes and the reason, so it may be larger than anything that ingress takes.
+_DEAD_LETTER_CONFIG = {"max.message.bytes": str(16 * 1024 * 1024), "retention.ms": str(30 * 24 * 3600 * 1000)}
+_APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+_NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+
+_shared: dict[str, Any] = {}
+_idle_readers: dict[str, list[Consumer]] = {}
+_inherited: list[Any] = []
+_lock = Lock()
+
+
+def _forget_clients() -> None:
+    """Give a forked child fresh caches; the parent's handles are kept, since destroying one there would hang."""
+    global _lock
+    _lock = Lock()
+    _inherited.append((dict(_shared), dict(_idle_readers)))
+    _shared.clear()
+    _idle_readers.clear()
+
+
+os.register_at_fork(after_in_child=_forget_clients)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the broker describes it; ``id`` is empty where the broker tells none."""
+
+    name: str
+    id: str
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Consecutive records of one partition, a list per column, all of one length.
+
+    ``appended_at`` is the broker's append time in ms since 1970, -1 where the record carries only its producer's.
+    ``headers`` holds, by index, the headers of those records that have some.
+    """
+
+    offsets: list[int]
+    appended_at: list[int]
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    headers: dict[int, list[tuple[str, bytes | None]]]
+
+
+class Bus(Protocol):
+    """What code that looks at topics and reads ranges may rely on; the resource and its fake both keep it."""
+
+    def topics(self, names: Iterable[str]) -> dict[str, Topic]:
+        """Return those of ``names`` that exist."""
+
+    def watermarks_of(self, topics: Iterable[Topic]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Return (first offset, next committed offset) of each partition."""
+
+    def policies(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the clean-up policy of each topic."""
+
+    def read_range(
+        self, topic: str, partition: int, from_offset: int, to_offset: int, *, batch: int = 5000
+    ) -> Iterator[Records]:
+        """Yield the records of ``[from_offset, to_offset)`` in order."""
+
+
+class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Apache Kafka, or what speaks its protocol. Shared clients may be used from any thread of any process."""
+
+    bootstrap: str = Field("", description="Bootstrap servers; empty: the settings'.")
+    attempts: int = Field(5, description="How often a request that the broker did not answer is tried, at most.")
+    timeout: float = Field(15.0, description="Seconds to wait for an answer, or for the next record of a range.")
+
+    def config(self, **overrides: Any) -> dict[str, Any]:
+        """Return librdkafka's configuration; security options from the settings are in it, so never log it.
+
+        An override's name may use underscores for dots (``linger_ms=0``).
+        """
+        settings = get_settings()
+        return {
+            "bootstrap.servers": self.bootstrap or settings.kafka_bootstrap,
+            "client.id": "isthmus",
+            # Quick to come back after a broker's restart on one machine; the defaults wait up to 10 s.
+            "reconnect.backoff.max.ms": 1000,
+            # A lost connection is an exception where it matters, not a line on stderr.
+            "log_level": 0,
+            **settings.kafka_security,
+            **{name.replace("_", "."): value for name, value in overrides.items()},
+        }
+
+    def producer(self, **overrides: Any) -> Producer:
+        """Return this process's idempotent producer with these options, shared by all threads; flush it yourself."""
+        from confluent_kafka import Producer
+
+        config = self.config(**{"enable.idempotence": True, "linger.ms": 5, "compression.type": "lz4", **overrides})
+        producer: Producer = self._cached("producer", config, Producer)
+        return producer
+
+    def consumer(self, **overrides: Any) -> Consumer:
+        """Return a new consumer, the caller's own to close: a position cannot be shared."""
+        from confluent_kafka import Consumer
+
+        defaults = {"group.id": "isthmus", "enable.auto.commit": False, "isolation.level": "read_committed"}
+        return Consumer(self.config(**{**defaults, **overrides}))
+
+    def admin(self) -> AdminClient:
+        """Return this process's admin client, shared by all threads: a new one costs 50 ms and more."""
+        from confluent_kafka.admin import AdminClient
+
+        admin: AdminClient = self._cached("admin", self.config(), AdminClient)
+        return admin
+
+    def _cached(self, kind: str, config: dict[str, Any], make: Callable[[dict[str, Any]], T]) -> T:
+        key = kind + json.dumps(config, sort_keys=True, default=str)
+        with _lock:
+            if key not in _shared:
+                _shared[key] = make(config)
+            cached: T = _shared[key]
+            return cached
+
+    def ensure_topics(self, extra: Iterable[str] = ()) -> list[str]:
+        """Create what is missing of the catalogue's topics, ingress, dead letters and ``extra``; return what was.
+
+        Partitions and replication are the settings'. A topic that is there with producers' timestamps is switched to
+        the broker's append time, which landing partitions and expires by. Calling it twice changes nothing.
+        """
+        from confluent_kafka.admin import NewTopic
+
+        from events.catalogue import DEAD_LETTER, DOMAIN_TOPICS, INGRESS
+
+        settings = get_settings()
+        wanted = list(dict.fromkeys([INGRESS, *DOMAIN_TOPICS, DEAD_LETTER, *extra]))
+        there = self.topics(wanted)
+        missing = [name for name in wanted if name not in there]
+        futures = (
+            self.admin().create_topics(
+                [
+                    NewTopic(
+                        name,
+                        num_partitions=settings.kafka_partitions,
+                        replication_factor=settings.kafka_replication,
+                        config=_APPEND_TIME | (_DEAD_LETTER_CONFIG if name == DEAD_LETTER else {}),
+                    )
+                    for name in missing
+                ],
+                request_timeout=self.timeout,
+            )
+            if missing
+            else {}
+        )
+        created = [name for name, future in futures.items() if _done(future, allow="TOPIC_ALREADY_EXISTS")]
+        self._use_append_time(list(there))
+        return created
+
+    def _use_append_time(self, names: list[str]) -> None:
+        from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+
+        name, value = next(iter(_APPEND_TIME.items()))
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        stale = [topic for topic, config in self._configs(names).items() if config.get(name, value) != value]
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry]) for topic in stale]
+        if resources:
+            for future in self.admin().incremental_alter_configs(resources, request_timeout=self.timeout).values():
+                _done(future)
+
+    def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        from confluent_kafka.admin import ConfigResource
+
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+        if not resources:
+            return {}
+        futures = self.admin().describe_configs(resources, request_timeout=self.timeout)
+        return {
+            resource.name: {name: entry.value for name, entry in _result(future).items()}
+            for resource, future in futures.items()
+        }
+
+    def policies(self, names: Iterable[str]) -> dict[str, str]:
+        """Return ``cleanup.policy`` of each topic (``delete``, ``compact`` or both)."""
+        wanted = list(names)
+        configs = retrying(lambda: self._configs(wanted), attempts=self.attempts)
+        return {name: config.get("cleanup.policy", "delete") for name, config in configs.items()}
+
+    def topics(self, names: Iterable[str]) -> dict[str, Topic]:
+        """Return those of ``names`` that exist, with their partitions; asking creates none."""
+        from confluent_kafka import KafkaException, TopicCollection
+
+        wanted = list(names)
+
+        def describe() -> dict[str, Topic]:
+            found = {}
+            futures = self.admin().describe_topics(TopicCollection(wanted), request_timeout=self.timeout)
+            for name, future in futures.items():
+                try:
+                    topic = future.result()
+                except KafkaException as error:
+                    if error.args[0].name() == "UNKNOWN_TOPIC_OR_PART":
+                        continue
+                    raise typed(error) from None
+                topic_id = str(topic.topic_id)
+                found[name] = Topic(
+                    name, "" if topic_id == _NO_TOPIC_ID else topic_id, tuple(sorted(p.id for p in topic.partitions))
+                )
+            return found
+
+        return retrying(describe, attempts=self.attempts) if wanted else {}
+
+    def watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Return (first offset, next committed offset) by partition; empty where the topic does not exist."""
+        found = self.topics([topic])
+        return {partition: marks for (_, partition), marks in self.watermarks_of(found.values()).items()}
+
+    def watermarks_of(self, topics: Iterable[Topic]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Return (first offset, next committed offset) of each partition, two requests in all.
+
+        A partition that cannot be asked (its topic was deleted since) is left out.
+        """
+        from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+        from confluent_kafka.admin import OffsetSpec
+
+        pairs = [(topic.name, partition) for topic in topics for partition in topic.partitions]
+
+        def ask(spec: Any) -> dict[tuple[str, int], int]:
+            futures = self.admin().list_offsets(
+                {TopicPartition(name, partition): spec for name, partition in pairs},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=self.timeout,
+            )
+            offsets = {}
+            for at, future in futures.items():
+                try:
+                    offsets[at.topic, at.partition] = future.result().offset
+                except KafkaException as error:
+                    if error.args[0].name() not in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC"):
+                        raise typed(error) from None
+            return offsets
+
+        if not pairs:
+            return {}
+        low = retrying(lambda: ask(OffsetSpec.earliest()), attempts=self.attempts)
+        high = retrying(lambda: ask(OffsetSpec.latest()), attempts=self.attempts)
+        return {pair: (low[pair], high[pair]) for pair in pairs if pair in low and pair in high}
+
+    def read_range(
+        self, topic: str, partition: int, from_offset: int, to_offset: int, *, batch: int = 5000
+    ) -> Iterator[Records]:
+        """Yield the committed records of ``[from_offset, to_offset)`` in order, at most ``batch`` at a time.
+
+        It ends when the position has passed the range, never on a count: markers of transactions and compacted
+        records take offsets. Raises :class:`RangeGone` where the log begins after or ends before the range, and
+        :class:`KafkaUnavailable` where no record comes for ``timeout`` seconds.
+        """
+        if to_offset <= from_offset:
+            return
+        with self._reader(to_offset - from_offset) as reader:
+            yield from _read(reader, topic, partition, from_offset, to_offset, batch, self.timeout)
+
+    @contextmanager
+    def _reader(self, width: int) -> Iterator[Consumer]:
+        """Lend a consumer that nobody else uses; it stays connected for the next range of this process."""
+        # A short range must not make the broker send a million records that nobody wants.
+        ahead = 1_000 if width <= 1_000 else 20_000 if width <= 20_000 else 200_000
+        config: dict[str, Any] = {
+            "group.id": "isthmus-landing",
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "queued.min.messages": ahead,
+            "queued.max.messages.kbytes": 262_144,
+            "fetch.message.max.bytes": 8 * 1024 * 1024,
+            "fetch.wait.max.ms": 50,
+            "fetch.error.backoff.ms": 50,
+        }
+        key = json.dumps(self.config(**config), sort_keys=True, default=str)
+        with _lock:
+            idle = _idle_readers.setdefault(key, [])
+            reader = idle.pop() if idle else None
+        reader = reader or self.consumer(**config)
+        try:
+            yield reader
+            reader.unassign()
+        except BaseException:
+            reader.close()
+            raise
+        with _lock:
+            idle.append(reader)
+
+
+def _read(
+    reader: Consumer, topic: str, partition: int, from_offset: int, to_offset: int, batch: int, timeout: float
+) -> Iterator[Records]:
+    from confluent_kafka import KafkaException, TopicPartition
+
+    name = f"{topic}/{partition}"
+    try:
+        low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout, cached=False)
+        if from_offset < low:
+            raise RangeGone(f"{name}: offset {from_offset} is gone, the log begins at {low}")
+        if to_offset > high:
+            raise RangeGone(f"{name}: offset {to_offset} is not there, the log ends at {high}: it was made anew or cut")
+        reader.assign([TopicPartition(topic, partition, from_offset)])
+        position, heard = from_offset, time.monotonic()
+        while position < to_offset:
+            # The short wait bounds what a range that ends in markers costs: consume() waits to fill its number.
+            messages = reader.consume(min(batch, to_offset - position), 0.02)
+            if not messages:
+                if time.monotonic() - heard > timeout:
+                    raise KafkaUnavailable(f"{name}: no record after offset {position} in {timeout:.0f} s")
+                continue
+            heard = time.monotonic()
+            good = [message for message in messages if message.error() is None]
+            ended = _end_of(name, messages, to_offset) if len(good) < len(messages) else False
+            if good:
+                records = _columns(good, to_offset)
+                position = good[-1].offset() + 1
+                if records.offsets:
+                    yield records
+            if ended:
+                return
+    except KafkaException as error:
+        raise typed(error) from None
+
+
+def _end_of(name: str, messages: list[Any], to_offset: int) -> bool:
+    """Return whether an end-of-partition notice lies at or past the range's end; raise what the other errors mean."""
+    for message in messages:
+        error = message.error()
+        if error is None:
+            continue
+        code = error.name()
+        if code == "_PARTITION_EOF":
+            if message.offset() >= to_offset:
+                return True
+            raise RangeGone(f"{name}: the log ends at {message.offset()}, before offset {to_offset}")
+        if code in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION"):
+            raise RangeGone(f"{name}: {error.str()}")
+        if error.fatal():
+            raise KafkaError(f"{name}: {error.str()}")
+    return False
+
+
+def _columns(messages: list[Any], to_offset: int) -> Records:
+    from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+
+    offsets = [message.offset() for message in messages]
+    if offsets[-1] >= to_offset:
+        keep = next(index for index, offset in enumerate(offsets) if offset >= to_offset)
+        messages, offsets = messages[:keep], offsets[:keep]
+    stamps = [message.timestamp() for message in messages]
+    return Records(
+        offsets,
+        [at if kind == TIMESTAMP_LOG_APPEND_TIME else -1 for kind, at in stamps],
+        [message.key() for message in messages],
+        [message.value() for message in messages],
+        {index: headers for index, message in enumerate(messages) if (headers := message.headers())},
+    )
+
+
+def _result(future: Any) -> Any:
+    from confluent_kafka import KafkaException
+
+    try:
+        return future.result()
+    except KafkaException as error:
+        raise typed(error) from None
+
+
+def _done(future: Any, *, allow: str = "") -> bool:
+    """Wait for ``future``; return False where it failed with the error named ``allow``."""
+    from confluent_kafka import KafkaException
+
+    try:
+        future.result()
+    except KafkaException as error:
+        if error.args[0].name() != allow:
+            raise typed(error) from None
+        return False
+    return True
+
+
+def typed(error: Any) -> KafkaError:
+    """Return a ``KafkaException`` of librdkafka as ours: gone, unavailable or refused."""
+    cause = error.args[0]
+    text, name = cause.str() or str(cause), cause.name()
+    if name in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "OFFSET_OUT_OF_RANGE"):
+        return RangeGone(text)
+    if cause.retriable() or name in ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "REQUEST_TIMED_OUT"):
+        return KafkaUnavailable(f"{name}: {text}")
+    return KafkaError(f"{name}: {text}")
