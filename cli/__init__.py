@@ -1,0 +1,1 @@
+"""The ``isthmus`` command, thin: it parses, calls the other rooms, and prints."""

@@ -33,7 +33,7 @@ def free_port() -> int:
 def running(
     module: str, *arguments: str, log: Path, env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run ``python -m module`` until the block ends; it has printed a line that starts with ``ready`` when we get it."""
+    """Run ``python -m module`` until the block ends; it has printed its ``ready`` line when we get it."""
     with log.open("a") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
