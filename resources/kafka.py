@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import dagster as dg
 from pydantic import Field
 
-from resources.errors import KafkaError, KafkaUnavailable, RangeGone, retrying
+from resources.errors import retrying
+from resources.ranges import Records, read, typed
 from resources.settings import get_settings
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A dead letter carries the original bytes and the reason, so it may be larger than anything that ingress takes.
-_DEAD_LETTER_CONFIG = {"max.message.bytes": str(16 * 1024 * 1024), "retention.ms": str(30 * 24 * 3600 * 1000)}
-_APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+_APPEND_TIME = ("message.timestamp.type", "LogAppendTime")
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 _shared: dict[str, Any] = {}
@@ -59,21 +57,6 @@ class Topic:
     partitions: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Consecutive records of one partition, a list per column, all of one length.
-
-    ``appended_at`` is the broker's append time in ms since 1970, -1 where the record carries only its producer's.
-    ``headers`` holds, by index, the headers of those records that have some.
-    """
-
-    offsets: list[int]
-    appended_at: list[int]
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    headers: dict[int, list[tuple[str, bytes | None]]]
-
-
 class Bus(Protocol):
     """What code that looks at topics and reads ranges may rely on; the resource and its fake both keep it."""
 
@@ -95,9 +78,13 @@ class Bus(Protocol):
 class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Apache Kafka, or what speaks its protocol. Shared clients may be used from any thread of any process."""
 
-    bootstrap: str = Field("", description="Bootstrap servers; empty: the settings'.")
-    attempts: int = Field(5, description="How often a request that the broker did not answer is tried, at most.")
-    timeout: float = Field(15.0, description="Seconds to wait for an answer, or for the next record of a range.")
+    bootstrap: str = Field(default="", description="Bootstrap servers; empty: the settings'.")
+    attempts: int = Field(
+        default=5, description="How often a request that the broker did not answer is tried, at most."
+    )
+    timeout: float = Field(
+        default=15.0, description="Seconds to wait for an answer, or for the next record of a range."
+    )
 
     def config(self, **overrides: Any) -> dict[str, Any]:
         """Return librdkafka's configuration; security options from the settings are in it, so never log it.
@@ -154,10 +141,10 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         from confluent_kafka.admin import NewTopic
 
-        from events.catalogue import DEAD_LETTER, DOMAIN_TOPICS, INGRESS
+        from events.catalogue import TOPICS
 
         settings = get_settings()
-        wanted = list(dict.fromkeys([INGRESS, *DOMAIN_TOPICS, DEAD_LETTER, *extra]))
+        wanted = list(dict.fromkeys([*TOPICS, *extra]))
         there = self.topics(wanted)
         missing = [name for name in wanted if name not in there]
         futures = (
@@ -167,7 +154,7 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                         name,
                         num_partitions=settings.kafka_partitions,
                         replication_factor=settings.kafka_replication,
-                        config=_APPEND_TIME | (_DEAD_LETTER_CONFIG if name == DEAD_LETTER else {}),
+                        config=dict([_APPEND_TIME], **TOPICS.get(name, {})),
                     )
                     for name in missing
                 ],
@@ -183,7 +170,7 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _use_append_time(self, names: list[str]) -> None:
         from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
-        name, value = next(iter(_APPEND_TIME.items()))
+        name, value = _APPEND_TIME
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         stale = [topic for topic, config in self._configs(names).items() if config.get(name, value) != value]
         resources = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry]) for topic in stale]
@@ -281,7 +268,7 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if to_offset <= from_offset:
             return
         with self._reader(to_offset - from_offset) as reader:
-            yield from _read(reader, topic, partition, from_offset, to_offset, batch, self.timeout)
+            yield from read(reader, (topic, partition), (from_offset, to_offset), batch=batch, timeout=self.timeout)
 
     @contextmanager
     def _reader(self, width: int) -> Iterator[Consumer]:
@@ -313,76 +300,6 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             idle.append(reader)
 
 
-def _read(
-    reader: Consumer, topic: str, partition: int, from_offset: int, to_offset: int, batch: int, timeout: float
-) -> Iterator[Records]:
-    from confluent_kafka import KafkaException, TopicPartition
-
-    name = f"{topic}/{partition}"
-    try:
-        low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout, cached=False)
-        if from_offset < low:
-            raise RangeGone(f"{name}: offset {from_offset} is gone, the log begins at {low}")
-        if to_offset > high:
-            raise RangeGone(f"{name}: offset {to_offset} is not there, the log ends at {high}: it was made anew or cut")
-        reader.assign([TopicPartition(topic, partition, from_offset)])
-        position, heard = from_offset, time.monotonic()
-        while position < to_offset:
-            # The short wait bounds what a range that ends in markers costs: consume() waits to fill its number.
-            messages = reader.consume(min(batch, to_offset - position), 0.02)
-            if not messages:
-                if time.monotonic() - heard > timeout:
-                    raise KafkaUnavailable(f"{name}: no record after offset {position} in {timeout:.0f} s")
-                continue
-            heard = time.monotonic()
-            good = [message for message in messages if message.error() is None]
-            ended = _end_of(name, messages, to_offset) if len(good) < len(messages) else False
-            if good:
-                records = _columns(good, to_offset)
-                position = good[-1].offset() + 1
-                if records.offsets:
-                    yield records
-            if ended:
-                return
-    except KafkaException as error:
-        raise typed(error) from None
-
-
-def _end_of(name: str, messages: list[Any], to_offset: int) -> bool:
-    """Return whether an end-of-partition notice lies at or past the range's end; raise what the other errors mean."""
-    for message in messages:
-        error = message.error()
-        if error is None:
-            continue
-        code = error.name()
-        if code == "_PARTITION_EOF":
-            if message.offset() >= to_offset:
-                return True
-            raise RangeGone(f"{name}: the log ends at {message.offset()}, before offset {to_offset}")
-        if code in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION"):
-            raise RangeGone(f"{name}: {error.str()}")
-        if error.fatal():
-            raise KafkaError(f"{name}: {error.str()}")
-    return False
-
-
-def _columns(messages: list[Any], to_offset: int) -> Records:
-    from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
-
-    offsets = [message.offset() for message in messages]
-    if offsets[-1] >= to_offset:
-        keep = next(index for index, offset in enumerate(offsets) if offset >= to_offset)
-        messages, offsets = messages[:keep], offsets[:keep]
-    stamps = [message.timestamp() for message in messages]
-    return Records(
-        offsets,
-        [at if kind == TIMESTAMP_LOG_APPEND_TIME else -1 for kind, at in stamps],
-        [message.key() for message in messages],
-        [message.value() for message in messages],
-        {index: headers for index, message in enumerate(messages) if (headers := message.headers())},
-    )
-
-
 def _result(future: Any) -> Any:
     from confluent_kafka import KafkaException
 
@@ -403,14 +320,3 @@ def _done(future: Any, *, allow: str = "") -> bool:
             raise typed(error) from None
         return False
     return True
-
-
-def typed(error: Any) -> KafkaError:
-    """Return a ``KafkaException`` of librdkafka as ours: gone, unavailable or refused."""
-    cause = error.args[0]
-    text, name = cause.str() or str(cause), cause.name()
-    if name in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "OFFSET_OUT_OF_RANGE"):
-        return RangeGone(text)
-    if cause.retriable() or name in ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "REQUEST_TIMED_OUT"):
-        return KafkaUnavailable(f"{name}: {text}")
-    return KafkaError(f"{name}: {text}")

@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,14 +80,14 @@ def split(sql: str) -> list[str]:
     current: list[str] = []
     meaningful = False
     for match in _TOKEN.finditer(sql):
-        token = match.group()
-        if token == ";":
+        part = match.group()
+        if part == ";":
             if meaningful:
                 statements.append("".join(current).strip())
             current, meaningful = [], False
         else:
-            current.append(token)
-            meaningful = meaningful or not (token.isspace() or token.startswith(("--", "#", "/*")))
+            current.append(part)
+            meaningful = meaningful or not (part.isspace() or part.startswith(("--", "#", "/*")))
     if meaningful:
         statements.append("".join(current).strip())
     return statements
@@ -229,4 +230,4 @@ def _comment(warehouse: Warehouse, table: str, holder: str, until: float) -> Non
 
 if __name__ == "__main__":
     for applied_name in migrate(WarehouseResource()) or ["nothing to apply"]:
-        print(applied_name)
+        sys.stdout.write(f"{applied_name}\n")

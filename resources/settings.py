@@ -32,40 +32,57 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ISTHMUS_", env_nested_delimiter="__", extra="ignore")
 
-    home: Path = Field(Path(".isthmus"), description="State of the embedded services, Dagster and MLflow.")
-    data: Path = Field(Path("../shared/data"), description="Folder of the public data sets.")
+    home: Path = Field(default=Path(".isthmus"), description="State of the embedded services, Dagster and MLflow.")
+    data: Path = Field(default=Path("../shared/data"), description="Folder of the public data sets.")
 
     warehouse_url: str = Field(
-        "http://127.0.0.1:8123", description="ClickHouse over HTTP; user and password may stand in it."
+        default="http://127.0.0.1:8123",
+        repr=False,
+        description="ClickHouse over HTTP; user and password may stand in it.",
     )
-    warehouse_user: str = Field("isthmus", description="User where the URL names none.")
+    warehouse_user: str = Field(default="isthmus", description="User where the URL names none.")
     warehouse_password: SecretStr | None = Field(
-        None, description="Password where the URL holds none; default: the embedded warehouse's own, from `home`."
+        default=None,
+        description="Password where the URL holds none; default: the embedded warehouse's own, from `home`.",
     )
-    warehouse_port: int = Field(8123, description="Port of the embedded warehouse.")
+    warehouse_port: int = Field(default=8123, description="Port of the embedded warehouse.")
 
-    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Bootstrap servers.")
+    kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Bootstrap servers.")
     kafka_security: dict[str, str] = Field(
         default_factory=dict,
+        repr=False,
         description="librdkafka's security options as JSON (`security.protocol`, `sasl.*` …).",
     )
-    kafka_partitions: int = Field(3, description="Partitions of a topic that the platform creates.")
-    kafka_replication: int = Field(1, description="Replication factor of a topic that the platform creates.")
-    broker_port: int = Field(9092, description="Port of the embedded broker.")
+    kafka_partitions: int = Field(default=3, description="Partitions of a topic that the platform creates.")
+    kafka_replication: int = Field(default=1, description="Replication factor of a topic that the platform creates.")
+    broker_port: int = Field(default=9092, description="Port of the embedded broker.")
 
-    mlflow_tracking_uri: str | None = Field(None, description="MLflow store; default: SQLite under `home`.")
+    mlflow_tracking_uri: str | None = Field(default=None, description="MLflow store; default: SQLite under `home`.")
 
-    landing_max_events: int = Field(200_000, description="Most events that one landing run reads.")
-    landing_max_age_seconds: float = Field(0.0, description="How long a range may wait to grow before it is landed.")
-    landing_max_in_flight: int = Field(4, description="Landing runs requested and not yet finished, at most.")
+    landing_max_events: int = Field(default=200_000, description="Most events that one landing run reads.")
+    landing_max_age_seconds: float = Field(
+        default=0.0, description="How long a range may wait to grow before it is landed."
+    )
+    landing_block_events: int = Field(
+        default=50_000, description="Offsets of one insert; a range is cut at their multiples, counted from its start."
+    )
+    landing_poll_seconds: float = Field(default=25.0, description="How long a sensor tick waits for an event.")
+    landing_attempts: int = Field(
+        default=4, description="Landing runs of one range, at most; after that a person resolves it as a gap."
+    )
+    landing_stalled_seconds: float = Field(
+        default=900.0, description="Age from which an unfinished landing run counts as lost and its ranges as missing."
+    )
+    landing_max_in_flight: int = Field(default=4, description="Landing runs requested and not yet finished, at most.")
 
-    dagster_port: int = Field(3000, description="Port of the Dagster web UI.")
-    mlflow_port: int = Field(5000, description="Port of the MLflow UI.")
-    docs_port: int = Field(8085, description="Port of the dbt docs and the quality report.")
-    router_port: int = Field(8090, description="Port of the router's health and metrics.")
+    dagster_port: int = Field(default=3000, description="Port of the Dagster web UI.")
+    mlflow_port: int = Field(default=5000, description="Port of the MLflow UI.")
+    docs_port: int = Field(default=8085, description="Port of the dbt docs and the quality report.")
+    router_port: int = Field(default=8090, description="Port of the router's health and metrics.")
 
     pii_key: SecretStr | None = Field(
-        None, description="Key of the keyed hash for `x-pii: hash`; default: one made at first use under `home`."
+        default=None,
+        description="Key of the keyed hash for `x-pii: hash`; default: one made at first use under `home`.",
     )
     actuation: dict[DecisionKind, Literal["dry-run", "apply"]] = Field(
         default_factory=dict, description="Kinds of decision that may act without a person; default: none."

@@ -69,11 +69,15 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """ClickHouse over HTTP. Every method may be called from any thread of any process."""
 
     url: str = Field(
-        "", description="ClickHouse over HTTP, user and password in it; empty: the settings' warehouse.", repr=False
+        default="",
+        description="ClickHouse over HTTP, user and password in it; empty: the settings' warehouse.",
+        repr=False,
     )
-    attempts: int = Field(6, description="How often a call that the warehouse could not take now is tried, at most.")
-    connect_timeout: float = Field(5.0, description="Seconds to wait for a connection.")
-    timeout: float = Field(300.0, description="Seconds to wait for an answer.")
+    attempts: int = Field(
+        default=6, description="How often a call that the warehouse could not take now is tried, at most."
+    )
+    connect_timeout: float = Field(default=5.0, description="Seconds to wait for a connection.")
+    timeout: float = Field(default=300.0, description="Seconds to wait for an answer.")
 
     def client(self) -> Client:
         """Return this process's client; made at first use, shared by all threads (it keeps no session).
@@ -113,7 +117,7 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 tz_mode="aware",
                 client_name="isthmus",
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (sorted by _typed, which hands back what is not the client's)
             raise _typed(error, unquote(parts.password or "")) from None
 
     def query_arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
@@ -201,7 +205,7 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             client = self.client()
             try:
                 return use(client)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (sorted by _typed)
                 raise _typed(error, getattr(client, "password", "") or "") from None
 
         return retrying(once, attempts=self.attempts, idempotent=idempotent)
