@@ -72,8 +72,8 @@ TOPICS: Final = MappingProxyType(
         # Ingress takes more than can be routed, so that an event that is a little too large ends as a dead letter with
         # a reason; beyond that the broker refuses it to the producer's face.
         INGRESS: {**_COMMON, "max.message.bytes": "4194304", "retention.ms": str(7 * _DAY_MS)},
-        # Holds a part of a large record whole, with the original headers (see services/router/dead_letter.py).
-        DEAD_LETTER: {**_COMMON, "max.message.bytes": "2097152", "retention.ms": str(30 * _DAY_MS)},
+        # A dead letter is the original record and the reason, so it may be larger than anything that ingress takes.
+        DEAD_LETTER: {**_COMMON, "max.message.bytes": "16777216", "retention.ms": str(30 * _DAY_MS)},
         **{
             topic: {**_COMMON, "max.message.bytes": "1048588", "retention.ms": str(30 * _DAY_MS)}
             for topic in DOMAIN_TOPICS

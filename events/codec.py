@@ -147,7 +147,7 @@ def key_of(event: Event) -> bytes:
 
 
 def record_key(rule: KeyRule, subject: str, data: Mapping[str, Any]) -> bytes:
-    """Return the key that ``rule`` makes: the subject in UTF-8, or ``store/table/primary key`` with its parts quoted."""
+    """Return the key that ``rule`` makes: the subject in UTF-8, or ``store/table/key values``, each quoted."""
     return _KEYS[rule](subject, data)
 
 
