@@ -56,7 +56,7 @@ def answers(path: str) -> Callable[[int], bool]:
 
     def test(port: int) -> bool:
         try:
-            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as reply:  # noqa: S310 - a loopback address
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as reply:
                 return int(reply.status) == 200
         except (URLError, OSError):
             return False
@@ -76,11 +76,16 @@ def script(name: str) -> str:
 
 def core_services(settings: Settings) -> list[Service]:
     """Return what events need on their way: warehouse, broker, router."""
-    home = settings.home.resolve()
+
+    def at(folder: str, port: int) -> tuple[str, ...]:
+        return ("--path", str(settings.home.resolve() / folder), "--port", str(port))
+
     return [
         Service(
             "warehouse",
-            module("services.embedded.warehouse", "--path", f"{home}/warehouse", "--port", str(settings.warehouse_port)),
+            module(
+                "services.embedded.warehouse", "--path", f"{home}/warehouse", "--port", str(settings.warehouse_port)
+            ),
             settings.warehouse_port,
             "ISTHMUS_WAREHOUSE_PORT",
             f"http://127.0.0.1:{settings.warehouse_port}",
@@ -88,7 +93,7 @@ def core_services(settings: Settings) -> list[Service]:
         ),
         Service(
             "broker",
-            module("services.embedded.broker", "--path", f"{home}/broker", "--port", str(settings.broker_port)),
+            module("services.embedded.broker", *at("broker", settings.broker_port)),
             settings.broker_port,
             "ISTHMUS_BROKER_PORT",
             f"127.0.0.1:{settings.broker_port}",
@@ -108,11 +113,13 @@ def core_services(settings: Settings) -> list[Service]:
 def web_services(settings: Settings) -> list[Service]:
     """Return what people look at: Dagster, MLflow, and the documents (dbt docs, quality report)."""
     home = settings.home.resolve()
+    dagster_options = f"dev -h 127.0.0.1 -p {settings.dagster_port} -w".split()
+    mlflow_options = f"--host 127.0.0.1 --port {settings.mlflow_port} --workers 1 --backend-store-uri".split()
+    mlflow_options += [settings.mlflow_uri(), "--artifacts-destination", str(home / "mlflow" / "artifacts")]
     return [
         Service(
             "dagster",
-            (script("dagster"), "dev", "-w", str(ROOT / "workspace.yaml"), "-h", "127.0.0.1")
-            + ("-p", str(settings.dagster_port)),
+            (script("dagster"), *dagster_options, str(ROOT / "workspace.yaml")),
             settings.dagster_port,
             "ISTHMUS_DAGSTER_PORT",
             f"http://127.0.0.1:{settings.dagster_port}",
@@ -121,9 +128,7 @@ def web_services(settings: Settings) -> list[Service]:
         ),
         Service(
             "mlflow",
-            (script("mlflow"), "server", "--backend-store-uri", settings.mlflow_uri())
-            + ("--artifacts-destination", str(home / "mlflow" / "artifacts"), "--host", "127.0.0.1")
-            + ("--port", str(settings.mlflow_port), "--workers", "1"),
+            (script("mlflow"), "server", *mlflow_options),
             settings.mlflow_port,
             "ISTHMUS_MLFLOW_PORT",
             f"http://127.0.0.1:{settings.mlflow_port}",

@@ -1,0 +1,113 @@
+"""``isthmus decision``: list, show, approve and refuse what the platform proposes.
+
+What belongs here: printing and asking. What does not: a decision's life (``resources.decisions``).
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from cli.console import console, explained
+
+if TYPE_CHECKING:
+    from resources.decisions import DecisionStore
+
+app = typer.Typer(help="What the platform decided, and what became of it.", no_args_is_help=True)
+
+_COLOURS = {"published": "green", "approved": "green", "applied": "green", "refused": "red", "expired": "dim"}
+
+
+def _store() -> DecisionStore:
+    from resources.decisions import DecisionStore
+    from resources.kafka import KafkaResource
+    from resources.settings import get_settings
+    from resources.warehouse import WarehouseResource
+
+    approvers = tuple(getattr(get_settings(), "approvers", ()))
+    return DecisionStore(WarehouseResource(), bus=KafkaResource(), approvers=approvers)
+
+
+def coloured(status: str) -> str:
+    """Return a decision's status in its colour."""
+    return f"[{_COLOURS.get(status, 'yellow')}]{status}[/]"
+
+
+@app.command("list")
+def list_decisions(
+    kind: Annotated[str | None, typer.Option(help="Only this kind, such as saga_policy.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only this subject, such as a saga type.")] = None,
+    limit: Annotated[int, typer.Option(help="So many, newest first.")] = 20,
+) -> None:
+    """List decisions, newest first."""
+    with explained():
+        decisions = _store().list(kind=kind, subject=subject, limit=limit)
+    table = Table("id", "kind", "subject", "made at (UTC)", "status", "why")
+    for decision in decisions:
+        made, why = f"{decision.made_at:%Y-%m-%d %H:%M:%S}", "; ".join(decision.reasons)
+        table.add_row(
+            str(decision.decision_id), decision.kind, decision.subject, made, coloured(decision.status), escape(why)
+        )
+    console.print(table if decisions else "No decision yet.")
+
+
+@app.command()
+def show(decision_id: Annotated[str, typer.Argument(help="The id, or its first eight characters or more.")]) -> None:
+    """Show one decision: its evidence, what it would change, and its life so far."""
+    with explained():
+        decision = _store().show(decision_id)
+    head = Table.grid(padding=(0, 2))
+    valid = f"{decision.valid_from:%Y-%m-%d %H:%M} to {decision.valid_to:%Y-%m-%d %H:%M} UTC"
+    facts = {"subject": decision.subject, "status": coloured(decision.status), "valid": valid, "run": decision.run_id}
+    for name, value in {**facts, "trace": decision.trace_id}.items():
+        head.add_row(f"[bold]{name}[/]", value)
+    console.print(Panel(head, title=f"{decision.kind} {decision.decision_id}"))
+    sections = {"model": decision.model, "inputs": decision.inputs, "action": decision.action}
+    sections |= {"expected": decision.expected, "guardrails": decision.guardrails, "undo": decision.undo}
+    for name, value in sections.items():
+        console.print(f"[bold]{name}[/]")
+        console.print_json(json.dumps(value, default=str))
+    console.print(_checks(decision.checks))
+    life = Table("at (UTC)", "event", "who", "why", title="Life")
+    for event in decision.events:
+        life.add_row(f"{event.at:%Y-%m-%d %H:%M:%S}", coloured(event.event), event.actor, escape(event.reason))
+    console.print(life)
+
+
+def _checks(checks: list[dict[str, Any]]) -> Table:
+    """Return the checks that a decision rests on as a table, the failed ones first."""
+    table = Table("asset", "check", "result", title="Rests on")
+    for check in sorted(checks, key=lambda check: bool(check.get("passed"))):
+        result = "[green]passed[/]" if check.get("passed") else "[red]failed[/]"
+        table.add_row(str(check.get("asset_key") or check.get("asset")), str(check.get("name")), result)
+    return table
+
+
+@app.command()
+def approve(
+    decision_id: Annotated[str, typer.Argument(help="The id, or its first eight characters or more.")],
+    note: Annotated[str, typer.Option(prompt="Why", help="Why it may go ahead; kept with the decision.")],
+    actor: Annotated[str, typer.Option(help="Who approves.")] = getpass.getuser(),
+) -> None:
+    """Approve a proposed decision."""
+    with explained():
+        decision = _store().approve(decision_id, actor=actor, note=note)
+    console.print(f"{decision.decision_id} is now {coloured(decision.status)}.")
+
+
+@app.command()
+def refuse(
+    decision_id: Annotated[str, typer.Argument(help="The id, or its first eight characters or more.")],
+    reason: Annotated[str, typer.Option(prompt="Why", help="Why not; kept with the decision.")],
+    actor: Annotated[str, typer.Option(help="Who refuses.")] = getpass.getuser(),
+) -> None:
+    """Refuse a decision; the last good one stays in force."""
+    with explained():
+        decision = _store().refuse(decision_id, actor=actor, reason=reason)
+    console.print(f"{decision.decision_id} is now {coloured(decision.status)}.")

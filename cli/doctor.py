@@ -1,0 +1,141 @@
+"""``isthmus doctor``: is this installation sound, and if not, what to do.
+
+What belongs here: one small check a function, each with its remedy. What does not: the platform's state
+(``cli.status``).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from rich.markup import escape
+from rich.table import Table
+
+from cli.console import console
+from cli.stack import Service, core_services, listens, web_services
+from resources.settings import Settings, get_settings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: ``sound`` None where it is only worth knowing."""
+
+    what: str
+    sound: bool | None
+    seen: str
+    remedy: str = ""
+
+
+def examine() -> bool:
+    """Print every finding and return whether none needs mending."""
+    findings = [finding for check in _CHECKS for finding in check(get_settings())]
+    table = Table("", "what", "seen", "what to do", title="isthmus doctor")
+    marks = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[dim]·[/]"}
+    for finding in findings:
+        remedy = "" if finding.sound else finding.remedy
+        table.add_row(marks[finding.sound], finding.what, escape(finding.seen), escape(remedy))
+    console.print(table)
+    broken = sum(finding.sound is False for finding in findings)
+    console.print(f"[red]{broken} to mend.[/]" if broken else "[green]All is well.[/]")
+    return not broken
+
+
+def _python(_: Settings) -> Iterator[Finding]:
+    seen = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("Python", (3, 11) <= sys.version_info[:2] < (3, 14), seen, "Use Python 3.11 to 3.13.")
+
+
+def _packages(_: Settings) -> Iterator[Finding]:
+    # The ones whose versions the platform depends on closely; `uv sync` mends each.
+    wanted = {"dagster": "1.13.", "dagster-dbt": "0.29.", "dbt-core": "1.11.", "dbt-clickhouse": "1.10.", "chdb": "4."}
+    wanted |= {"mlflow": "3.", "great-expectations": "1.24.", "confluent-kafka": "2."}
+    for name, series in wanted.items():
+        try:
+            seen = version(name)
+        except PackageNotFoundError:
+            seen = "missing"
+        yield Finding(name, seen.startswith(series), seen, f"Run `uv sync`: {series}x is wanted.")
+
+
+def _room(settings: Settings) -> Iterator[Finding]:
+    home = settings.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free / 1e9
+    yield Finding("disk", free > 2, f"{free:.0f} GB free at {home}", "Free some space, or set ISTHMUS_HOME elsewhere.")
+    secrets = home / "secrets"
+    if secrets.exists():
+        closed = not secrets.stat().st_mode & 0o077
+        yield Finding("secrets", closed, f"{secrets}", f"Close them to others: chmod -R go= {secrets}")
+
+
+def _services(settings: Settings) -> Iterator[Finding]:
+    for service in (*core_services(settings), *web_services(settings)):
+        yield _port(service)
+
+
+def _port(service: Service) -> Finding:
+    title = f"{service.name} (port {service.port})"
+    if service.serves(service.port):
+        return Finding(title, True, f"serves at {service.address}")
+    if listens(service.port):
+        remedy = f"Another program has the port: set {service.port_variable} to a free one."
+        return Finding(title, False, "the port is taken by something else", remedy)
+    return Finding(title, None, "not running", "Start it by `isthmus up`.")
+
+
+def _warehouse(settings: Settings) -> Iterator[Finding]:
+    from resources.errors import ResourceError, Unavailable
+    from resources.warehouse import WarehouseResource
+
+    warehouse = WarehouseResource(attempts=1)
+    try:
+        (row,) = warehouse.query_rows(
+            "SELECT version() AS version, (SELECT count() FROM system.databases WHERE name = 'ops') AS migrated"
+        )
+    except Unavailable:
+        yield Finding("warehouse connection", None, "does not answer", "Start it, or set ISTHMUS_WAREHOUSE_URL.")
+    except ResourceError as error:
+        remedy = "Check user and password in ISTHMUS_WAREHOUSE_URL."
+        yield Finding("warehouse connection", False, str(error)[:120], remedy)
+    else:
+        yield Finding("warehouse connection", True, f"ClickHouse {row['version']}")
+        remedy = "Run `python -m resources.migrate`; `isthmus up` does it too."
+        yield Finding("tables", bool(row["migrated"]), "there" if row["migrated"] else "missing", remedy)
+
+
+def _bus(_: Settings) -> Iterator[Finding]:
+    from events.catalogue import DEAD_LETTER, DOMAIN_TOPICS, INGRESS
+    from resources.errors import ResourceError
+    from resources.kafka import KafkaResource
+
+    wanted = {*DOMAIN_TOPICS, DEAD_LETTER, INGRESS}
+    try:
+        missing = wanted - KafkaResource(attempts=1, timeout=3).topics(wanted).keys()
+    except ResourceError:
+        yield Finding("Kafka connection", None, "does not answer", "Start it, or set ISTHMUS_KAFKA_BOOTSTRAP.")
+        return
+    yield Finding("Kafka connection", True, "answers")
+    seen = f"missing: {', '.join(sorted(missing))}" if missing else "all there"
+    yield Finding("topics", not missing, seen, "The router makes them when it starts.")
+
+
+def _extras(settings: Settings) -> Iterator[Finding]:
+    seen = "there" if settings.data.exists() else f"not at {settings.data}"
+    yield Finding("public data sets", None, seen, "Only for some tests and benchmarks: set ISTHMUS_DATA.")
+    for program, use in (("java", "real Kafka in `make test-services`"), ("chromium", "`make test-e2e`")):
+        yield Finding(program, None, shutil.which(program) or "missing", f"Only for {use}.")
+
+
+_CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _python,
+    _packages,
+    _room,
+    _services,
+    _warehouse,
+    _bus,
+    _extras,
+)
