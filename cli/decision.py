@@ -68,7 +68,7 @@ def show(decision_id: Annotated[str, typer.Argument(help="The id, or its first e
     for name, value in {**facts, "trace": decision.trace_id}.items():
         head.add_row(f"[bold]{name}[/]", value)
     console.print(Panel(head, title=f"{decision.kind} {decision.decision_id}"))
-    sections = {"model": decision.model, "inputs": decision.inputs, "action": decision.action}
+    sections: dict[str, Any] = {"model": decision.model, "inputs": decision.inputs, "action": decision.action}
     sections |= {"expected": decision.expected, "guardrails": decision.guardrails, "undo": decision.undo}
     for name, value in sections.items():
         console.print(f"[bold]{name}[/]")

@@ -83,9 +83,7 @@ def core_services(settings: Settings) -> list[Service]:
     return [
         Service(
             "warehouse",
-            module(
-                "services.embedded.warehouse", "--path", f"{home}/warehouse", "--port", str(settings.warehouse_port)
-            ),
+            module("services.embedded.warehouse", *at("warehouse", settings.warehouse_port)),
             settings.warehouse_port,
             "ISTHMUS_WAREHOUSE_PORT",
             f"http://127.0.0.1:{settings.warehouse_port}",
