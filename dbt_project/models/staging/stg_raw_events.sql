@@ -1,0 +1,25 @@
+select
+    topic,
+    partition,
+    offset,
+    appended_at,
+    key,
+    value,
+    tupleElement(envelope, 'id') as event_id,
+    tupleElement(envelope, 'source') as source,
+    tupleElement(envelope, 'type') as event_type,
+    tupleElement(envelope, 'subject') as subject,
+    tupleElement(envelope, 'dataschema') as dataschema,
+    tupleElement(envelope, 'traceparent') as traceparent,
+    event_time,
+    -- The reverse of the predicate of raw.quarantine: what is not shown there is an event.
+    coalesce(
+        tupleElement(envelope, 'id') != ''
+        and tupleElement(envelope, 'source') != ''
+        and tupleElement(envelope, 'type') != ''
+        and tupleElement(envelope, 'subject') != ''
+        and event_time >= toDateTime64('1990-01-01 00:00:00', 6, 'UTC')
+        and event_time <= appended_at + interval 1 hour,
+        0
+    ) as is_well_formed
+from {{ source('raw', 'events') }} final

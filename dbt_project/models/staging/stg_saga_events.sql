@@ -1,0 +1,2 @@
+select * except (version)
+from {{ ref('stg_saga_event_log') }} final

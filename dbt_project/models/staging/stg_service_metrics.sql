@@ -1,0 +1,20 @@
+select
+    subject as service,
+    JSONExtractString(value, 'data', 'instance') as instance,
+    source,
+    event_id,
+    event_time,
+    JSONExtract(value, 'data', 'window_seconds', 'Float64') as window_seconds,
+    JSONExtract(value, 'data', 'requests', 'Nullable(Float64)') as requests,
+    JSONExtract(value, 'data', 'errors', 'Nullable(Float64)') as errors,
+    JSONExtract(value, 'data', 'in_flight', 'Nullable(Float64)') as in_flight,
+    JSONExtract(value, 'data', 'latency_ms', 'mean', 'Nullable(Float64)') as latency_mean_ms,
+    JSONExtract(value, 'data', 'latency_ms', 'p50', 'Nullable(Float64)') as latency_p50_ms,
+    JSONExtract(value, 'data', 'latency_ms', 'p95', 'Nullable(Float64)') as latency_p95_ms,
+    JSONExtract(value, 'data', 'latency_ms', 'p99', 'Nullable(Float64)') as latency_p99_ms,
+    JSONExtractRaw(value, 'data') as readings,
+    topic,
+    partition,
+    offset,
+    appended_at
+{{ one_event_each('isthmus.metrics', ['isthmus.service.metrics']) }}
