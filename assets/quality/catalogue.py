@@ -1,0 +1,81 @@
+"""The suites: YAML files beside this module, one a table, that people edit.
+
+What belongs here: reading and checking them. What does not: evaluating them (``pushdown``), or what an expectation
+means (``ml.quality``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ml.quality import Check, Expectation, Suite
+
+FOLDER = Path(__file__).parent / "suites"
+
+_SUITE_KEYS = {"asset", "table", "description", "where", "final", "checks"}
+_CHECK_KEYS = {"name", "severity", "blocking", "description", "expectations"}
+_EXPECTATION_KEYS = {"type", "kwargs", "because"}
+
+
+class SuiteError(ValueError):
+    """A suite file that cannot be used; the text names the file and the place."""
+
+
+@lru_cache
+def suites(folder: Path = FOLDER) -> tuple[Suite, ...]:
+    """Return all suites, by file name. Raises :class:`SuiteError` for a file that is not a suite."""
+    found = tuple(read_suite(path) for path in sorted(folder.glob("*.yml")))
+    assets = [suite.asset for suite in found]
+    if len(set(assets)) != len(assets):
+        raise SuiteError(f"{folder}: two suites stand for one asset")
+    return found
+
+
+def read_suite(path: Path) -> Suite:
+    """Return the suite in ``path``; a key that is not known is refused, lest a misspelt one switch a check off."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+        _known(content, _SUITE_KEYS, "suite")
+        checks = tuple(_check(entry) for entry in content["checks"])
+        names = [check.name for check in checks]
+        if len(set(names)) != len(names):
+            raise SuiteError("two checks have one name")
+        return Suite(
+            asset=content["asset"],
+            table=content["table"],
+            checks=checks,
+            where=content.get("where", ""),
+            final=bool(content.get("final", False)),
+            description=content.get("description", ""),
+        )
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise SuiteError(f"{path.name}: {error}") from error
+
+
+def _check(entry: Mapping[str, Any]) -> Check:
+    _known(entry, _CHECK_KEYS, "check")
+    severity = entry.get("severity", "ERROR")
+    if severity not in {"ERROR", "WARN"}:
+        raise SuiteError(f"check {entry['name']}: severity is ERROR or WARN")
+    blocking = bool(entry.get("blocking", False))
+    if blocking and severity != "ERROR":
+        raise SuiteError(f"check {entry['name']}: only ERROR blocks")
+    expectations = tuple(_expectation(one) for one in entry["expectations"])
+    if not expectations:
+        raise SuiteError(f"check {entry['name']}: expects nothing")
+    return Check(entry["name"], expectations, severity, blocking, entry.get("description", ""))
+
+
+def _expectation(entry: Mapping[str, Any]) -> Expectation:
+    _known(entry, _EXPECTATION_KEYS, "expectation")
+    return Expectation(entry["type"], entry.get("kwargs") or {}, entry.get("because", ""))
+
+
+def _known(entry: Mapping[str, Any], keys: set[str], what: str) -> None:
+    if unknown := set(entry) - keys:
+        raise SuiteError(f"{what} has unknown keys {sorted(unknown)}")
