@@ -1,0 +1,1 @@
+"""What starts work: Kafka sensors and the conditions of schedules. Looks only; a run does the work."""
