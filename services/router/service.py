@@ -1,0 +1,60 @@
+"""The service around the pump: topics first, then the pump, made anew as often as its clients fail.
+
+What belongs here: start, restart, stop. What does not: the loop itself (:mod:`services.router.pump`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Event
+from typing import Final
+
+from confluent_kafka import Consumer, Producer
+
+from resources.errors import KafkaError
+from resources.kafka import KafkaResource
+from services.router.health import Health
+from services.router.pump import Clients, ClientsFailed, Pump
+
+log = logging.getLogger("isthmus.router")
+
+FIRST_DELAY: Final = 0.2
+LONGEST_DELAY: Final = 10.0
+
+
+def run(
+    kafka: KafkaResource,
+    health: Health,
+    hash_key: bytes,
+    stop: Event,
+    *,
+    on_routing: Callable[[], None] = lambda: None,
+    drain_seconds: float = 10.0,
+) -> None:
+    """Route until ``stop`` is set; whatever the broker does meanwhile, wait for it and go on at the last commit.
+
+    Raises KafkaException where librdkafka does not take its configuration: waiting would not help.
+    """
+    # The librdkafka options hold what is needed to log in: they go to the clients and nowhere else.
+    clients = Clients(
+        consumer=lambda options: Consumer({**kafka.config(), **options}),
+        producer=lambda options: Producer({**kafka.config(), **options}),
+    )
+    delay = FIRST_DELAY
+    routed = -1
+    while not stop.is_set():
+        try:
+            kafka.ensure_topics()
+            Pump(clients, health, hash_key, on_routing=on_routing).run(stop.is_set, drain_seconds=drain_seconds)
+            return
+        except (ClientsFailed, KafkaError) as error:
+            delay = FIRST_DELAY if health.metrics.delivered > routed else min(LONGEST_DELAY, delay * 2)
+            routed = health.metrics.delivered
+            health.state = "waiting for the broker"
+            health.metrics.restarts += 1
+            log.warning("begins anew in %.1f s: %s", delay, error)
+            for _ in range(max(1, round(delay / 0.2))):
+                health.turned()
+                if stop.wait(0.2):
+                    break
