@@ -61,7 +61,7 @@ def released_breaks(released: Path = RELEASED, current: Path = FOLDER.parent) ->
 
 
 def release(released: Path = RELEASED) -> None:
-    """Make the schemas and the catalogue as they stand the released copy; raises ValueError where they break the last."""
+    """Write schemas and catalogue, as they stand, as the released copy; raises ValueError where they break the last."""
     if released.exists() and (found := released_breaks(released)):
         raise ValueError("not released, since it breaks a promise:\n" + "\n".join(found))
     for path in (ENVELOPE, *FOLDER.rglob("*.json")):
