@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import dagster as dg
 from pydantic import Field
 
 from resources.errors import retrying
-from resources.ranges import Records, read, typed
+from resources.ranges import GONE, Records, read, typed
 from resources.settings import get_settings
 
 if TYPE_CHECKING:
@@ -230,31 +230,40 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         A partition that cannot be asked (its topic was deleted since) is left out.
         """
+        pairs = _pairs(topics)
+        low = retrying(lambda: self._offsets(pairs, "earliest"), attempts=self.attempts)
+        high = retrying(lambda: self._offsets(pairs, "latest"), attempts=self.attempts)
+        return {pair: (low[pair], high[pair]) for pair in pairs if pair in low and pair in high}
+
+    def offsets_at(self, topics: Iterable[Topic], at_ms: int) -> dict[tuple[str, int], int]:
+        """Return of each partition the first offset that the broker took at or after ``at_ms`` (since 1970)."""
+        wanted = list(topics)
+        found = retrying(lambda: self._offsets(_pairs(wanted), at_ms), attempts=self.attempts)
+        ends = self.watermarks_of(wanted)
+        return {pair: offset if offset >= 0 else ends[pair][1] for pair, offset in found.items() if pair in ends}
+
+    def _offsets(
+        self, pairs: list[tuple[str, int]], spec: Literal["earliest", "latest"] | int
+    ) -> dict[tuple[str, int], int]:
         from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
         from confluent_kafka.admin import OffsetSpec
 
-        pairs = [(topic.name, partition) for topic in topics for partition in topic.partitions]
-
-        def ask(spec: Any) -> dict[tuple[str, int], int]:
-            futures = self.admin().list_offsets(
-                {TopicPartition(name, partition): spec for name, partition in pairs},
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=self.timeout,
-            )
-            offsets = {}
-            for at, future in futures.items():
-                try:
-                    offsets[at.topic, at.partition] = future.result().offset
-                except KafkaException as error:
-                    if error.args[0].name() not in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC"):
-                        raise typed(error) from None
-            return offsets
-
         if not pairs:
             return {}
-        low = retrying(lambda: ask(OffsetSpec.earliest()), attempts=self.attempts)
-        high = retrying(lambda: ask(OffsetSpec.latest()), attempts=self.attempts)
-        return {pair: (low[pair], high[pair]) for pair in pairs if pair in low and pair in high}
+        wanted = OffsetSpec.for_timestamp(spec) if isinstance(spec, int) else getattr(OffsetSpec, spec)()
+        futures = self.admin().list_offsets(
+            {TopicPartition(name, partition): wanted for name, partition in pairs},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=self.timeout,
+        )
+        offsets = {}
+        for at, future in futures.items():
+            try:
+                offsets[at.topic, at.partition] = future.result().offset
+            except KafkaException as error:
+                if error.args[0].name() not in GONE:
+                    raise typed(error) from None
+        return offsets
 
     def read_range(
         self, topic: str, partition: int, from_offset: int, to_offset: int, *, batch: int = 5000
@@ -298,6 +307,10 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise
         with _lock:
             idle.append(reader)
+
+
+def _pairs(topics: Iterable[Topic]) -> list[tuple[str, int]]:
+    return [(topic.name, partition) for topic in topics for partition in topic.partitions]
 
 
 def _result(future: Any) -> Any:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
 
+#: librdkafka's names for "what you ask for is not there (any more)".
+GONE = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "OFFSET_OUT_OF_RANGE"})
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """Consecutive records of one partition, a list per column, all of one length.
@@ -84,7 +88,7 @@ def _end_of(name: str, messages: list[Any], to_offset: int) -> bool:
             if message.offset() >= to_offset:
                 return True
             raise RangeGone(f"{name}: the log ends at {message.offset()}, before offset {to_offset}")
-        if code in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION"):
+        if code in GONE or code == "_AUTO_OFFSET_RESET":
             raise RangeGone(f"{name}: {error.str()}")
         if error.fatal():
             raise KafkaError(f"{name}: {error.str()}")
@@ -112,7 +116,7 @@ def typed(error: Any) -> KafkaError:
     """Return a ``KafkaException`` of librdkafka as ours: gone, unavailable or refused."""
     cause = error.args[0]
     text, name = cause.str() or str(cause), cause.name()
-    if name in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "OFFSET_OUT_OF_RANGE"):
+    if name in GONE:
         return RangeGone(text)
     if cause.retriable() or name in ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "REQUEST_TIMED_OUT"):
         return KafkaUnavailable(f"{name}: {text}")

@@ -1,0 +1,233 @@
+"""The landing itself: exact ranges of the bus into ``raw.events``, reading and inserting at the same time.
+
+What belongs here: blocks, their deduplication tokens, and the order of writes that makes the ledger's row the commit
+point. What does not: which ranges (``planning.py``) and Dagster.
+
+A block is a fixed span of offsets counted from its range's start, whatever the fetches brought, cut further only where
+its bytes would not fit in memory. Its token names its span. So the same range landed twice sends the same blocks, which
+the warehouse takes once; a range cut differently sends rows that collapse on their offset.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resources.kafka import Bus
+from resources.ledger import Landed, Ledger, Range
+from resources.ranges import Records
+from resources.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Bytes of payload from which a block is cut before its span is full.
+MAX_BLOCK_BYTES = 64 * 1024 * 1024
+#: Inserts at a time: one is parsed by the warehouse while the next is built and sent.
+INSERTS = 2
+
+# The rows of a block are in order and distinct already; looking for duplicates in them would cost a pass.
+_INSERT_SETTINGS = {"optimize_on_insert": 0}
+
+
+class Target(Protocol):
+    """Where blocks go: the warehouse, or what stands in for it in a benchmark of the reading side."""
+
+    def insert_arrow(self, table: str, data: pa.Table, *, token: str | None = None, settings: Any = None) -> None:
+        """Append an Arrow table, once for a token."""
+
+
+@dataclass(slots=True)
+class Block:
+    """Consecutive records of one range, by column, and the span of offsets that they stand for."""
+
+    span: Range
+    offsets: list[int] = field(default_factory=list)
+    appended_at: list[int] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    headers: dict[int, list[tuple[str, bytes | None]]] = field(default_factory=dict)
+    bytes: int = 0
+
+    def take(self, records: Records, first: int, last: int) -> None:
+        """Append the records at the positions ``[first, last)``."""
+        base = len(self.offsets) - first
+        values = records.values[first:last]
+        self.offsets += records.offsets[first:last]
+        self.appended_at += records.appended_at[first:last]
+        self.keys += records.keys[first:last]
+        self.values += values
+        self.bytes += sum(map(len, filter(None, values)))
+        if records.headers:
+            self.headers |= {base + at: headers for at, headers in records.headers.items() if first <= at < last}
+
+
+def blocks(work: Range, batches: Iterator[Records], *, size: int, max_bytes: int = MAX_BLOCK_BYTES) -> Iterator[Block]:
+    """Yield the blocks of ``work``: its offsets cut every ``size``, independent of how ``batches`` came.
+
+    A block is also cut after the record whose bytes reach ``max_bytes``, which depends on the records alone. Spans
+    without any record yield none.
+    """
+
+    def start(offset: int) -> Block:
+        grid = work.from_offset + (offset - work.from_offset) // size * size
+        return Block(replace(work, from_offset=offset, to_offset=min(work.to_offset, grid + size)))
+
+    block = start(work.from_offset)
+    for records in batches:
+        at, end = 0, len(records.offsets)
+        while at < end:
+            if records.offsets[at] >= block.span.to_offset:
+                if block.offsets:
+                    yield block
+                first = records.offsets[at]
+                block = start(first - (first - work.from_offset) % size)
+            until = bisect_left(records.offsets, block.span.to_offset, at, end)
+            until = _within(records.values, at, until, max_bytes - block.bytes)
+            block.take(records, at, until)
+            at = until
+            if block.bytes >= max_bytes:
+                following = block.offsets[-1] + 1
+                yield replace(block, span=replace(block.span, to_offset=following))
+                block = start(min(following, work.to_offset))
+    if block.offsets:
+        yield block
+
+
+def _within(values: Sequence[bytes | None], first: int, last: int, room: int) -> int:
+    """Return the end of the run of ``values`` from ``first`` that includes the one which fills ``room`` bytes."""
+    taken = sum(map(len, filter(None, values[first:last])))
+    if taken < room:
+        return last
+    for at in range(first, last):
+        room -= len(values[at] or b"")
+        if room <= 0:
+            return at + 1
+    return last
+
+
+def table(block: Block, *, landed_at_ms: int) -> pa.Table:
+    """Return ``block`` in the columns of ``raw.events``; no record is touched by itself on the way.
+
+    ``landed_at_ms`` stands in where the broker kept the producer's time: partition and expiry must not follow that.
+    """
+    import pyarrow as pa
+
+    rows = len(block.offsets)
+    stamps = block.appended_at
+    if min(stamps) < 0:
+        stamps = [landed_at_ms if at < 0 else at for at in stamps]
+    columns = {
+        "topic": pa.DictionaryArray.from_arrays(
+            pa.repeat(pa.scalar(0, pa.int32()), rows), pa.array([block.span.topic])
+        ),
+        "partition": pa.repeat(pa.scalar(block.span.partition, pa.int32()), rows),
+        "generation": pa.repeat(pa.scalar(block.span.generation, pa.uint16()), rows),
+        "offset": pa.array(block.offsets, pa.int64()),
+        "appended_at": pa.array(stamps, pa.int64()).cast(pa.timestamp("ms", "UTC")),
+        "key": pa.array(block.keys, pa.binary()),
+        "value": pa.array(block.values, pa.binary()),
+    }
+    if block.headers:
+        pairs = [
+            [(name.encode(), value or b"") for name, value in dict(block.headers.get(at, ())).items()]
+            for at in range(rows)
+        ]
+        columns["headers"] = pa.array(pairs, pa.map_(pa.binary(), pa.binary()))
+    return pa.table(columns)
+
+
+def land(
+    ranges: Sequence[Range],
+    *,
+    bus: Bus,
+    warehouse: Warehouse,
+    block_events: int,
+    run_id: str = "",
+    clock: Callable[[], float] = time.time,
+) -> list[Landed]:
+    """Land ``ranges`` and return what each came to; their ledger rows are the last thing written.
+
+    Landing the same ranges again, whole or cut differently, leaves the same rows. Raises what the bus or the warehouse
+    raise (:mod:`resources.errors`); the ledger then holds nothing of this call.
+    """
+    landed = copy(ranges, bus=bus, target=warehouse, block_events=block_events, clock=clock)
+    touch(warehouse, [landing.range for landing in landed if landing.rows])
+    Ledger(warehouse).note(landed, run_id=run_id)
+    return landed
+
+
+def copy(
+    ranges: Sequence[Range],
+    *,
+    bus: Bus,
+    target: Target,
+    block_events: int,
+    clock: Callable[[], float] = time.time,
+) -> list[Landed]:
+    """Insert the records of ``ranges`` and return what each came to; nothing is noted."""
+    landed: list[Landed] = []
+    now = int(clock() * 1000)
+
+    def insert(block: Block) -> None:
+        rows = table(block, landed_at_ms=now)
+        target.insert_arrow("raw.events", rows, token=block.span.landing_id, settings=_INSERT_SETTINGS)
+
+    with ThreadPoolExecutor(INSERTS, thread_name_prefix="landing") as pool:
+        under_way: deque[Future[None]] = deque()
+        try:
+            for work in ranges:
+                rows = size = 0
+                batches = bus.read_range(work.topic, work.partition, work.from_offset, work.to_offset)
+                for block in blocks(work, batches, size=block_events):
+                    rows += len(block.offsets)
+                    size += block.bytes
+                    # One block waits while the others are sent: memory stays bounded, and an error shows soon.
+                    while len(under_way) > INSERTS:
+                        under_way.popleft().result()
+                    under_way.append(pool.submit(insert, block))
+                landed.append(Landed(work, rows, size))
+            while under_way:
+                under_way.popleft().result()
+        except BaseException:
+            for future in under_way:
+                future.cancel()
+            raise
+    return landed
+
+
+def touch(warehouse: Warehouse, ranges: Sequence[Range]) -> None:
+    """Note which subjects and hours ``ranges`` touched, computed by the warehouse from what was landed."""
+    if not ranges:
+        return
+    parameters: dict[str, Any] = {}
+    selects = []
+    for at, work in enumerate(ranges):
+        parameters |= {
+            f"id{at}": work.landing_id,
+            f"topic{at}": work.topic,
+            f"partition{at}": work.partition,
+            f"generation{at}": work.generation,
+            f"from{at}": work.from_offset,
+            f"to{at}": work.to_offset,
+        }
+        selects.append(
+            f"SELECT DISTINCT {{id{at}:String}}, topic, tupleElement(envelope, 'subject') AS subject,"  # noqa: S608 (an index)
+            " toStartOfHour(toDateTime(assumeNotNull(event_time), 'UTC')) AS hour FROM raw.events"
+            f" WHERE topic = {{topic{at}:String}} AND partition = {{partition{at}:Int32}}"
+            f" AND generation = {{generation{at}:UInt16}}"
+            f" AND offset >= {{from{at}:Int64}} AND offset < {{to{at}:Int64}} AND subject != ''"
+            # What the column can hold; an event outside of it is in quarantine.
+            " AND event_time >= toDateTime64('1970-01-01 00:00:00', 6, 'UTC')"
+            " AND event_time < toDateTime64('2106-01-01 00:00:00', 6, 'UTC')"
+        )
+    warehouse.command(
+        f"INSERT INTO raw.touched (landing_id, topic, subject, hour) {' UNION ALL '.join(selects)}",
+        parameters,
+        idempotent=True,
+    )
