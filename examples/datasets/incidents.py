@@ -12,7 +12,7 @@ from hashlib import blake2b
 import numpy as np
 import pyarrow as pa
 
-from examples.datasets import columns
+from examples import columns
 from examples.source import Ints, Part, Source
 
 NEEDS = {

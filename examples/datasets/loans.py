@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from examples.datasets import columns
+from examples import columns
 from examples.source import Ints, Part, Source
 
 NEEDS = {

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from examples.datasets import columns
+from examples import columns
 from examples.source import Ints, Part, Source
 
 SPAN_NEEDS = {"TraceID", "SpanID", "ParentID", "PodName", "OperationName", "StartTimeUnixNano", "EndTimeUnixNano"}

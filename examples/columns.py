@@ -1,6 +1,6 @@
 """Arrow columns to what a part of a source needs: microseconds, plain lists, running counts in groups.
 
-What belongs here: conversions that every adapter shares, vectorised. What does not: what a data set's columns mean.
+What belongs here: conversions that sources share, vectorised. What does not: what a data set's columns mean.
 """
 
 from __future__ import annotations
