@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Each takes from 0.2 s to 9 s to import, and no definition needs one.
 HEAVY = (
-    "chdb dbt great_expectations matplotlib mlflow numpy pandas polars presidio_analyzer pyarrow scipy sklearn "
-    "spacy sqlalchemy.dialects statsforecast torch"
-).split()
+    *("chdb", "dbt", "great_expectations", "matplotlib", "mlflow", "numpy", "pandas", "polars"),
+    *("presidio_analyzer", "pyarrow", "scipy", "sklearn", "spacy", "statsforecast", "torch"),
+)
 
 _LOAD = """
 import json, sys, time
@@ -31,7 +31,12 @@ import definitions
 definitions.defs.get_repository_def()
 print(json.dumps({"seconds": time.perf_counter() - began, "modules": sorted(sys.modules)}))
 """
-_FLOOR = "import json, time; b = time.perf_counter(); import dagster; print(json.dumps({'seconds': time.perf_counter() - b}))"
+_FLOOR = """
+import json, time
+began = time.perf_counter()
+import dagster
+print(json.dumps({"seconds": time.perf_counter() - began}))
+"""
 
 
 def fresh(script: str) -> dict[str, object]:
