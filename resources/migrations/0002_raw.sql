@@ -41,6 +41,7 @@ CREATE VIEW IF NOT EXISTS raw.quarantine AS
 SELECT
     topic,
     partition,
+    generation,
     offset,
     appended_at,
     multiIf(
