@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import lz4.frame
 import zstandard
@@ -18,10 +19,31 @@ class Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
-class Decompressor(Protocol):
-    """Decompresses by chunk."""
+class Decompressor:
+    """Decompresses by chunk a body of one or more frames: clickhouse-connect sends each block as a frame of its own."""
 
-    def decompress(self, data: bytes) -> bytes: ...
+    def __init__(self, new: Callable[[], Any]) -> None:
+        # A codec's object for one frame: `decompress`, `eof`, and `unused_data`, what came after the frame's end.
+        self._new = new
+        self._frame: Any = None
+
+    def decompress(self, data: bytes) -> bytes:
+        """Return what ``data`` holds; frames may begin and end anywhere in it."""
+        out = []
+        while data:
+            if self._frame is None:
+                self._frame = self._new()
+            out.append(self._frame.decompress(data))
+            data = b""
+            if self._frame.eof:
+                data = self._frame.unused_data or b""
+                self._frame = None
+        return b"".join(out)
+
+    def finish(self) -> None:
+        """Raise EOFError where the body ended inside a frame: half of an insert must not pass for all of it."""
+        if self._frame is not None:
+            raise EOFError("it ends inside a frame")
 
 
 class _Lz4Compressor:
@@ -59,13 +81,13 @@ def decompressor(encoding: str) -> Decompressor | None:
         case "" | "identity":
             return None
         case "gzip" | "x-gzip":
-            return zlib.decompressobj(31)
+            return Decompressor(lambda: zlib.decompressobj(31))
         case "deflate":
-            return zlib.decompressobj(15)
+            return Decompressor(lambda: zlib.decompressobj(15))
         case "lz4":
-            return lz4.frame.LZ4FrameDecompressor()
+            return Decompressor(lz4.frame.LZ4FrameDecompressor)
         case "zstd":
-            return zstandard.ZstdDecompressor().decompressobj()
+            return Decompressor(lambda: zstandard.ZstdDecompressor().decompressobj())
         case other:
             raise Fault(STD_EXCEPTION, f"Unknown Content-Encoding {other}")
 

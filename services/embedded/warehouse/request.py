@@ -169,14 +169,15 @@ async def read_body(request: Request, receive: Receive) -> None:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Fault(NETWORK_ERROR, "The client went away while it sent the request")
-        chunk = message.get("body", b"")
-        if chunk and codec is not None:
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        if codec is not None:
             try:
                 chunk = codec.decompress(chunk)
+                if not more:
+                    codec.finish()
             except Exception as error:  # each codec has exceptions of its own, without a common base
                 raise Fault(INCORRECT_DATA, f"The body is not what its Content-Encoding says: {error}") from error
         body.write(chunk)
-        more = message.get("more_body", False)
     body.seek(0)
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("multipart/form-data"):
