@@ -51,9 +51,9 @@ class Api:
 APIS: dict[int, Api] = {}
 
 
-def api(key: int, name: str, versions: tuple[int, int], flexible: int, request: str, response: str) -> Api:
-    """Register a request type; ``versions`` are the first and last that we serve, ``flexible`` the first compact one."""
-    new = Api(key, name, *versions, flexible, parse(request), parse(response))
+def api(key: int, name: str, versions: tuple[int, int, int], request: str, response: str) -> Api:
+    """Register a request type; ``versions`` are the first and the last that we serve and the first flexible one."""
+    new = Api(key, name, *versions, parse(request), parse(response))
     APIS[key] = new
     return new
 

@@ -147,7 +147,7 @@ class Group:
         return member
 
     def _replace(self, old: Member, request: JoinRequest, new_id: str) -> Member | Joined:
-        """A static member came back: it takes over its place, and in a stable group its assignment, with no rebalance."""
+        """A static member came back: it takes its place again and, in a stable group, its assignment."""
         leader, before = self.leader, old.protocols
         self._answer_all(old, Code.FENCED_INSTANCE_ID)
         self._stop_timer(old)

@@ -105,7 +105,7 @@ class Log:
             self._write(data, commit=commit)
 
     def _write(self, data: bytearray, *, commit: bool = True) -> None:
-        batch = read_header(data)
+        batch = read_header(memoryview(data))
         active = self.segments[-1]
         if active.offsets and (
             active.size + len(data) > self.config.segment_bytes

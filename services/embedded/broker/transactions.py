@@ -102,7 +102,7 @@ class Transactions:
         for topic in self._topics.all.values():
             for index, log in enumerate(topic.logs):
                 for producer_id in list(log.producers.open):
-                    # Open in the log, unknown to the journal (its last line was lost with the power): nobody can end it.
+                    # Open in the log, unknown to the journal (a line lost with the power): nobody else can end it.
                     if (producer_id, (topic.name, index)) not in known:
                         log.end_transaction(producer_id, log.producers.epoch_of(producer_id), commit=False)
 

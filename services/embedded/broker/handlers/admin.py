@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from services.embedded.broker.configs import KNOWN
 from services.embedded.broker.core import NODE_ID, Broker
@@ -34,7 +35,7 @@ async def create_topics(broker: Broker, request: Message, context: Context) -> M
         partitions_wanted = broker.options.partitions if count == -1 else count
         broker.topics.create(one["name"], partitions_wanted, settings, dry=request["validate_only"])
 
-    return {"topics": [{"name": one["name"], **_attempt(lambda one=one: create(one))} for one in request["topics"]]}
+    return {"topics": [{"name": one["name"], **_attempt(partial(create, one))} for one in request["topics"]]}
 
 
 async def delete_topics(broker: Broker, request: Message, context: Context) -> Message | None:
@@ -44,7 +45,7 @@ async def delete_topics(broker: Broker, request: Message, context: Context) -> M
         broker.topics.delete(name)
         broker.offsets.delete_topic(name)
 
-    return {"topics": [{"name": name, **_attempt(lambda name=name: delete(name))} for name in request["names"]]}
+    return {"topics": [{"name": name, **_attempt(partial(delete, name))} for name in request["names"]]}
 
 
 async def create_partitions(broker: Broker, request: Message, context: Context) -> Message | None:
@@ -54,7 +55,7 @@ async def create_partitions(broker: Broker, request: Message, context: Context) 
         "results": [
             {
                 "name": one["name"],
-                **_attempt(lambda one=one: broker.topics.add_partitions(one["name"], one["count"], dry=dry)),
+                **_attempt(partial(broker.topics.add_partitions, one["name"], one["count"], dry=dry)),
             }
             for one in request["topics"]
         ]
@@ -150,7 +151,6 @@ def _alter(
 
     return {
         "resources": [
-            {"type": one["type"], "name": one["name"], **_attempt(lambda one=one: alter(one))}
-            for one in request["resources"]
+            {"type": one["type"], "name": one["name"], **_attempt(partial(alter, one))} for one in request["resources"]
         ]
     }

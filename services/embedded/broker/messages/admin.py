@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.embedded.broker.api import NEVER, api
 
 CREATE_TOPICS = api(
-    19, "CreateTopics", (0, 4), NEVER,
+    19, "CreateTopics", (0, 4, NEVER),
     """
     topics []
       name string
@@ -30,7 +30,7 @@ CREATE_TOPICS = api(
 )  # fmt: skip
 
 DELETE_TOPICS = api(
-    20, "DeleteTopics", (0, 3), NEVER,
+    20, "DeleteTopics", (0, 3, NEVER),
     """
     names []string
     timeout_ms int32
@@ -44,7 +44,7 @@ DELETE_TOPICS = api(
 )  # fmt: skip
 
 DELETE_RECORDS = api(
-    21, "DeleteRecords", (0, 1), NEVER,
+    21, "DeleteRecords", (0, 1, NEVER),
     """
     topics []
       name string
@@ -65,7 +65,7 @@ DELETE_RECORDS = api(
 )  # fmt: skip
 
 DESCRIBE_CONFIGS = api(
-    32, "DescribeConfigs", (0, 3), NEVER,
+    32, "DescribeConfigs", (0, 3, NEVER),
     """
     resources []
       type int8
@@ -107,7 +107,7 @@ ALTER_RESPONSE = """
 """
 
 ALTER_CONFIGS = api(
-    33, "AlterConfigs", (0, 1), NEVER,
+    33, "AlterConfigs", (0, 1, NEVER),
     """
     resources []
       type int8
@@ -121,7 +121,7 @@ ALTER_CONFIGS = api(
 )  # fmt: skip
 
 INCREMENTAL_ALTER_CONFIGS = api(
-    44, "IncrementalAlterConfigs", (0, 0), NEVER,
+    44, "IncrementalAlterConfigs", (0, 0, NEVER),
     """
     resources []
       type int8
@@ -136,7 +136,7 @@ INCREMENTAL_ALTER_CONFIGS = api(
 )  # fmt: skip
 
 CREATE_PARTITIONS = api(
-    37, "CreatePartitions", (0, 1), NEVER,
+    37, "CreatePartitions", (0, 1, NEVER),
     """
     topics []
       name string

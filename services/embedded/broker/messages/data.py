@@ -6,7 +6,7 @@ from services.embedded.broker.api import NEVER, api
 
 # Version 0 is listed though only 3 and later work: librdkafka and others test for its presence (KAFKA-18659).
 PRODUCE = api(
-    0, "Produce", (0, 8), NEVER,
+    0, "Produce", (0, 8, NEVER),
     """
     transactional_id ?string 3+
     acks int16
@@ -35,7 +35,7 @@ PRODUCE = api(
 )  # fmt: skip
 
 FETCH = api(
-    1, "Fetch", (4, 11), NEVER,
+    1, "Fetch", (4, 11, NEVER),
     """
     replica_id int32
     max_wait_ms int32
@@ -78,7 +78,7 @@ FETCH = api(
 )  # fmt: skip
 
 LIST_OFFSETS = api(
-    2, "ListOffsets", (1, 7), 6,
+    2, "ListOffsets", (1, 7, 6),
     """
     replica_id int32
     isolation_level int8 2+
@@ -103,7 +103,7 @@ LIST_OFFSETS = api(
 )  # fmt: skip
 
 METADATA = api(
-    3, "Metadata", (0, 12), 9,
+    3, "Metadata", (0, 12, 9),
     """
     topics ?[]
       topic_id uuid 10+
@@ -140,7 +140,7 @@ METADATA = api(
 )  # fmt: skip
 
 API_VERSIONS = api(
-    18, "ApiVersions", (0, 3), 3,
+    18, "ApiVersions", (0, 3, 3),
     """
     client_software_name string 3+
     client_software_version string 3+

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.embedded.broker.api import NEVER, api
 
 OFFSET_COMMIT = api(
-    8, "OffsetCommit", (2, 8), 8,
+    8, "OffsetCommit", (2, 8, 8),
     """
     group_id string
     generation_id int32 =-1
@@ -31,7 +31,7 @@ OFFSET_COMMIT = api(
 )  # fmt: skip
 
 OFFSET_FETCH = api(
-    9, "OffsetFetch", (1, 7), 6,
+    9, "OffsetFetch", (1, 7, 6),
     """
     group_id string
     topics ?[]
@@ -54,7 +54,7 @@ OFFSET_FETCH = api(
 )  # fmt: skip
 
 FIND_COORDINATOR = api(
-    10, "FindCoordinator", (0, 3), 3,
+    10, "FindCoordinator", (0, 3, 3),
     """
     key string
     key_type int8 1+
@@ -70,7 +70,7 @@ FIND_COORDINATOR = api(
 )  # fmt: skip
 
 JOIN_GROUP = api(
-    11, "JoinGroup", (0, 7), 6,
+    11, "JoinGroup", (0, 7, 6),
     """
     group_id string
     session_timeout_ms int32
@@ -98,7 +98,7 @@ JOIN_GROUP = api(
 )  # fmt: skip
 
 HEARTBEAT = api(
-    12, "Heartbeat", (0, 3), NEVER,
+    12, "Heartbeat", (0, 3, NEVER),
     """
     group_id string
     generation_id int32
@@ -112,7 +112,7 @@ HEARTBEAT = api(
 )  # fmt: skip
 
 LEAVE_GROUP = api(
-    13, "LeaveGroup", (0, 3), NEVER,
+    13, "LeaveGroup", (0, 3, NEVER),
     """
     group_id string
     member_id string 0-2
@@ -131,7 +131,7 @@ LEAVE_GROUP = api(
 )  # fmt: skip
 
 SYNC_GROUP = api(
-    14, "SyncGroup", (0, 3), NEVER,
+    14, "SyncGroup", (0, 3, NEVER),
     """
     group_id string
     generation_id int32
@@ -149,7 +149,7 @@ SYNC_GROUP = api(
 )  # fmt: skip
 
 DESCRIBE_GROUPS = api(
-    15, "DescribeGroups", (0, 4), NEVER,
+    15, "DescribeGroups", (0, 4, NEVER),
     """
     groups []string
     include_authorized_operations bool 3+
@@ -174,7 +174,7 @@ DESCRIBE_GROUPS = api(
 )  # fmt: skip
 
 LIST_GROUPS = api(
-    16, "ListGroups", (0, 4), 3,
+    16, "ListGroups", (0, 4, 3),
     """
     states []string 4+
     """,
@@ -189,7 +189,7 @@ LIST_GROUPS = api(
 )  # fmt: skip
 
 DELETE_GROUPS = api(
-    42, "DeleteGroups", (0, 1), NEVER,
+    42, "DeleteGroups", (0, 1, NEVER),
     """
     groups []string
     """,
@@ -202,7 +202,7 @@ DELETE_GROUPS = api(
 )  # fmt: skip
 
 OFFSET_DELETE = api(
-    47, "OffsetDelete", (0, 0), NEVER,
+    47, "OffsetDelete", (0, 0, NEVER),
     """
     group_id string
     topics []

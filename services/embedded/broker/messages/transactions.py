@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.embedded.broker.api import NEVER, api
 
 INIT_PRODUCER_ID = api(
-    22, "InitProducerId", (0, 4), 2,
+    22, "InitProducerId", (0, 4, 2),
     """
     transactional_id ?string
     transaction_timeout_ms int32
@@ -21,7 +21,7 @@ INIT_PRODUCER_ID = api(
 )  # fmt: skip
 
 ADD_PARTITIONS_TO_TXN = api(
-    24, "AddPartitionsToTxn", (0, 1), NEVER,
+    24, "AddPartitionsToTxn", (0, 1, NEVER),
     """
     transactional_id string
     producer_id int64
@@ -41,7 +41,7 @@ ADD_PARTITIONS_TO_TXN = api(
 )  # fmt: skip
 
 ADD_OFFSETS_TO_TXN = api(
-    25, "AddOffsetsToTxn", (0, 1), NEVER,
+    25, "AddOffsetsToTxn", (0, 1, NEVER),
     """
     transactional_id string
     producer_id int64
@@ -55,7 +55,7 @@ ADD_OFFSETS_TO_TXN = api(
 )  # fmt: skip
 
 END_TXN = api(
-    26, "EndTxn", (0, 1), NEVER,
+    26, "EndTxn", (0, 1, NEVER),
     """
     transactional_id string
     producer_id int64
@@ -69,7 +69,7 @@ END_TXN = api(
 )  # fmt: skip
 
 TXN_OFFSET_COMMIT = api(
-    28, "TxnOffsetCommit", (0, 3), 3,
+    28, "TxnOffsetCommit", (0, 3, 3),
     """
     transactional_id string
     group_id string
