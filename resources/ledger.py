@@ -178,8 +178,11 @@ class Ledger:
 
         One that was set to be retried, and could not be landed again, is open again.
         """
+        found = list(gaps)
+        if not found:
+            return []
         known = {gap.gap_id: gap for gap in self.gaps()}
-        new = [gap for gap in gaps if gap.gap_id not in known or known[gap.gap_id].state == "retried"]
+        new = [gap for gap in found if gap.gap_id not in known or known[gap.gap_id].state == "retried"]
         self._write(new)
         return new
 
