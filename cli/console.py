@@ -5,6 +5,7 @@ What belongs here: the consoles and the one place where expected errors become m
 
 from __future__ import annotations
 
+import getpass
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,14 @@ from rich.markup import escape
 
 console = Console()
 errors = Console(stderr=True)
+
+
+def who() -> str:
+    """Return who runs the command, as an audit row names them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid {os.getuid()}"
 
 
 @contextmanager

@@ -5,7 +5,6 @@ What belongs here: printing and asking. What does not: a decision's life (``reso
 
 from __future__ import annotations
 
-import getpass
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from cli.console import console, explained
+from cli.console import console, explained, who
 
 if TYPE_CHECKING:
     from resources.decisions import DecisionStore
@@ -93,11 +92,11 @@ def _checks(checks: list[dict[str, Any]]) -> Table:
 def approve(
     decision_id: Annotated[str, typer.Argument(help="The id, or its first eight characters or more.")],
     note: Annotated[str, typer.Option(prompt="Why", help="Why it may go ahead; kept with the decision.")],
-    actor: Annotated[str, typer.Option(help="Who approves.")] = getpass.getuser(),
+    actor: Annotated[str, typer.Option(help="Who approves; default: you.")] = "",
 ) -> None:
     """Approve a proposed decision."""
     with explained():
-        decision = _store().approve(decision_id, actor=actor, note=note)
+        decision = _store().approve(decision_id, actor=actor or who(), note=note)
     console.print(f"{decision.decision_id} is now {coloured(decision.status)}.")
 
 
@@ -105,9 +104,9 @@ def approve(
 def refuse(
     decision_id: Annotated[str, typer.Argument(help="The id, or its first eight characters or more.")],
     reason: Annotated[str, typer.Option(prompt="Why", help="Why not; kept with the decision.")],
-    actor: Annotated[str, typer.Option(help="Who refuses.")] = getpass.getuser(),
+    actor: Annotated[str, typer.Option(help="Who refuses; default: you.")] = "",
 ) -> None:
     """Refuse a decision; the last good one stays in force."""
     with explained():
-        decision = _store().refuse(decision_id, actor=actor, reason=reason)
+        decision = _store().refuse(decision_id, actor=actor or who(), reason=reason)
     console.print(f"{decision.decision_id} is now {coloured(decision.status)}.")

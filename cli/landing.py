@@ -6,19 +6,18 @@ What belongs here: printing and asking. What does not: finding gaps (``assets.la
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli.console import console, explained
+from cli.console import console, explained, who
 
 app = typer.Typer(help="Offsets that could not be landed, and what a person says of them.", no_args_is_help=True)
 
 GapId = Annotated[str, typer.Argument(help="The gap's id, as `isthmus landing gaps` prints it.")]
-Actor = Annotated[str, typer.Option(help="Who says so.")]
+Actor = Annotated[str, typer.Option(help="Who says so; default: you.")]
 
 
 @app.command()
@@ -40,14 +39,14 @@ def gaps(every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")
 def acknowledge(
     gap_id: GapId,
     reason: Annotated[str, typer.Option(prompt="Why", help="Why the gap may stay; kept with it.")],
-    actor: Actor = getpass.getuser(),
+    actor: Actor = "",
 ) -> None:
     """Accept that a gap stays; landing goes on without it."""
     from resources.ledger import Ledger
     from resources.warehouse import WarehouseResource
 
     with explained():
-        gap = Ledger(WarehouseResource()).acknowledge(gap_id, actor=actor, reason=reason)
+        gap = Ledger(WarehouseResource()).acknowledge(gap_id, actor=actor or who(), reason=reason)
     console.print(f"{escape(gap.gap_id)} is acknowledged; landing goes on.")
 
 
@@ -55,12 +54,12 @@ def acknowledge(
 def retry(
     gap_id: GapId,
     reason: Annotated[str, typer.Option(prompt="Why", help="What has changed; kept with it.")],
-    actor: Actor = getpass.getuser(),
+    actor: Actor = "",
 ) -> None:
     """Have a range that could not be landed tried again."""
     from resources.ledger import Ledger
     from resources.warehouse import WarehouseResource
 
     with explained():
-        gap = Ledger(WarehouseResource()).retry(gap_id, actor=actor, reason=reason)
+        gap = Ledger(WarehouseResource()).retry(gap_id, actor=actor or who(), reason=reason)
     console.print(f"{escape(gap.gap_id)} will be tried again.")
