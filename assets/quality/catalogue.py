@@ -15,6 +15,7 @@ from ml.quality import Check, Expectation, Suite
 
 FOLDER = Path(__file__).parent / "suites"
 
+_LAYERS = ("raw", "staging", "intermediate", "marts", "ml", "ops")
 _SUITE_KEYS = {"asset", "table", "description", "where", "final", "checks"}
 _CHECK_KEYS = {"name", "severity", "blocking", "description", "expectations"}
 _EXPECTATION_KEYS = {"type", "kwargs", "because"}
@@ -26,17 +27,22 @@ class SuiteError(ValueError):
 
 @lru_cache
 def suites(folder: Path = FOLDER) -> tuple[Suite, ...]:
-    """Return all suites, by file name. Raises :class:`SuiteError` for a file that is not a suite."""
-    found = tuple(read_suite(path) for path in sorted(folder.glob("*.yml")))
+    """Return all suites, in the way of an event. Raises :class:`SuiteError` for a file that is not a suite."""
+    found = tuple(sorted((read_suite(path) for path in folder.glob("*.yml")), key=_order))
     assets = [suite.asset for suite in found]
     if len(set(assets)) != len(assets):
         raise SuiteError(f"{folder}: two suites stand for one asset")
     return found
 
 
+def _order(suite: Suite) -> tuple[int, str]:
+    layer = suite.asset.split("/", 1)[0]
+    return (_LAYERS.index(layer) if layer in _LAYERS else len(_LAYERS), suite.asset)
+
+
 def read_suite(path: Path) -> Suite:
     """Return the suite in ``path``; a key that is not known is refused, lest a misspelt one switch a check off."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     try:
         content = yaml.safe_load(path.read_text())

@@ -1,0 +1,153 @@
+"""The quality report: every suite evaluated, each check attached to the table that it is about.
+
+What belongs here: the Dagster asset and its check specs. What does not: suites (``catalogue``), their evaluation
+(``pushdown``, ``ml.quality``) and the pages (``docs``).
+"""
+
+# No `from __future__ import annotations`: Dagster reads the parameters' types of an asset as they are.
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from assets.quality.catalogue import suites
+from assets.quality.pushdown import evaluate
+from ml.quality import CheckOutcome, summary
+from resources.settings import get_settings
+from resources.warehouse import WarehouseResource
+
+REPORT = dg.AssetKey(["quality", "report"])
+RESULTS = "quality.results"
+
+#: Metadata of an evaluation: the data version of the table that it looked at, which the decisions' gate compares.
+DATA_VERSION = "data_version"
+
+
+def check_specs() -> list[dg.AssetCheckSpec]:
+    """Return one spec a check, on the asset that it is about, and the report's own."""
+    specs = [
+        dg.AssetCheckSpec(
+            check.name,
+            asset=dg.AssetKey(suite.asset.split("/")),
+            blocking=check.blocking,
+            description=check.description,
+            metadata={"severity": check.severity},
+        )
+        for suite in suites()
+        for check in suite.checks
+    ]
+    own = dg.AssetCheckSpec("complete", asset=REPORT, description="Every check of every suite could be evaluated.")
+    return [*specs, own]
+
+
+# Dagster's own dbt integration passes `allow_arbitrary_check_specs` for the same need: checks on assets that another
+# step makes. One step evaluates them all, for Great Expectations must be imported once at most.
+@dg.multi_asset(
+    name="quality_report",
+    specs=[
+        dg.AssetSpec(
+            REPORT,
+            deps=[dg.AssetKey(suite.asset.split("/")) for suite in suites()],
+            group_name="quality",
+            owners=["team:data"],
+            kinds={"greatexpectations", "clickhouse"},
+            description="Volume, freshness, schema, nulls, values, keys and references of landed and mart tables.",
+            code_version="1",
+            freshness_policy=dg.FreshnessPolicy.time_window(
+                fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)
+            ),
+        )
+    ],
+    check_specs=check_specs(),
+    allow_arbitrary_check_specs=True,
+)
+def quality_report(
+    context: dg.AssetExecutionContext, warehouse: WarehouseResource
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
+    """Evaluate the suites in the warehouse, keep the results, write the pages."""
+    evaluated_at = datetime.now(UTC)
+    outcomes = evaluate(warehouse, suites())
+    warehouse.insert_rows(
+        RESULTS, result_rows(outcomes, context.run_id, evaluated_at), token=f"quality/{context.run_id}"
+    )
+    versions = _data_versions(context, [outcome.suite.asset for outcome in outcomes])
+    for outcome in outcomes:
+        yield _check_result(outcome, versions[outcome.suite.asset])
+    errors = [one.error for outcome in outcomes for one in outcome.outcomes if one.error]
+    # The checks stand by now, whatever may befall the pages.
+    from assets.quality.docs import write_data_docs
+
+    page = write_data_docs(
+        outcomes, get_settings().home / "quality" / "data_docs", run_id=context.run_id, evaluated_at=evaluated_at
+    )
+    totals = summary(outcomes)
+    yield dg.MaterializeResult(
+        asset_key=REPORT,
+        metadata={
+            **totals,
+            "report": dg.MetadataValue.url(page.resolve().as_uri()),
+            "failed": dg.MetadataValue.md(_failed(outcomes)),
+        },
+    )
+    yield dg.AssetCheckResult(
+        asset_key=REPORT,
+        check_name="complete",
+        passed=not errors,
+        severity=dg.AssetCheckSeverity.WARN,  # the checks concerned have failed themselves
+        description="; ".join(dict.fromkeys(errors))[:2000] if errors else "all were evaluated",
+    )
+
+
+def result_rows(outcomes: Sequence[CheckOutcome], run_id: str, evaluated_at: datetime) -> list[dict[str, Any]]:
+    """Return the rows of ``quality.results``: one a check."""
+    from assets.quality.docs import observed_json
+
+    return [
+        {
+            "evaluated_at": evaluated_at,
+            "run_id": run_id,
+            "asset_key": outcome.suite.asset,
+            "check_name": outcome.check.name,
+            "expectation": ", ".join(dict.fromkeys(one.expectation.type for one in outcome.outcomes)),
+            "success": outcome.success,
+            "severity": outcome.check.severity,
+            "observed": observed_json(outcome),
+            "message": outcome.message,
+        }
+        for outcome in outcomes
+    ]
+
+
+def _check_result(outcome: CheckOutcome, data_version: str | None) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=dg.AssetKey(outcome.suite.asset.split("/")),
+        check_name=outcome.check.name,
+        passed=outcome.success,
+        severity=dg.AssetCheckSeverity[outcome.check.severity],
+        description=outcome.message[:2000],
+        metadata={
+            "expectations": len(outcome.outcomes),
+            "failed": [one.message for one in outcome.outcomes if not one.success],
+            **({DATA_VERSION: data_version} if data_version else {}),
+        },
+    )
+
+
+def _data_versions(context: dg.AssetExecutionContext, assets: Sequence[str]) -> dict[str, str | None]:
+    """Return the data version of the newest materialization of each asset, None where it has none."""
+    versions: dict[str, str | None] = {}
+    for asset in dict.fromkeys(assets):
+        event = context.instance.get_latest_materialization_event(dg.AssetKey(asset.split("/")))
+        tags = event.asset_materialization.tags if event and event.asset_materialization else None
+        versions[asset] = (tags or {}).get("dagster/data_version")
+    return versions
+
+
+def _failed(outcomes: Sequence[CheckOutcome]) -> str:
+    lines = [
+        f"- **{outcome.suite.asset}** {outcome.check.name} ({outcome.check.severity}): {outcome.message}"
+        for outcome in outcomes
+        if not outcome.success
+    ]
+    return "\n".join(lines) or "None: every check holds."
