@@ -5,6 +5,7 @@ What belongs here: options and one call each. What does not: work; it is in the 
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Annotated
 
@@ -21,6 +22,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # a local may hold a password
 )
+# Its client logs what it raises as well; a command prints the error once, as a sentence.
+logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+
 warehouse_app = typer.Typer(help="Look into the warehouse.", no_args_is_help=True)
 app.add_typer(warehouse_app, name="warehouse")
 app.add_typer(decision.app, name="decision")
