@@ -95,15 +95,16 @@ def catalogue_breaks(old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Map
 
 def _covers(old: Schema, new: Schema, references: Mapping[str, tuple[Schema, Schema]]) -> bool:
     old_set, new_set = (
-        jsonschema_rs.canonicalize(
-            schema,
-            registry=jsonschema_rs.Registry([(uri, pair[side]) for uri, pair in references.items()]),
-            offline=True,
-            validate_formats=True,
-        )
+        jsonschema_rs.canonicalize(_inlined(schema, {uri: pair[side] for uri, pair in references.items()}))
         for side, schema in enumerate((old, new))
     )
     return new_set.covers(old_set) == jsonschema_rs.canonical.Containment.YES
+
+
+def _inlined(schema: Schema, references: Mapping[str, Schema]) -> Schema:
+    # Two sets can be compared only where a reference means the same in both, and here it may not.
+    registry = jsonschema_rs.Registry(list(references.items()), draft=jsonschema_rs.Draft202012)
+    return jsonschema_rs.dereference(schema, registry=registry, offline=True)
 
 
 def _unprotected(old: Schema, new: Schema, references: Mapping[str, tuple[Schema, Schema]]) -> Iterator[str]:

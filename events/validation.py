@@ -194,7 +194,8 @@ def _explain(compiled: Compiled, document: Mapping[str, Any]) -> InvalidEvent:
 
 
 def _explained(error: jsonschema_rs.ValidationError, payload_urn: str) -> InvalidEvent:
-    schema_path, instance_path = list(map(str, error.schema_path)), list(map(str, error.instance_path))
+    # The path as it was walked: it leads through each $ref.
+    schema_path, instance_path = list(map(str, error.evaluation_path)), list(map(str, error.instance_path))
     in_data = schema_path[:2] == ["properties", "data"] and bool(payload_urn)
     document, path = (payload_urn, schema_path[2:]) if in_data else (_ENVELOPE_URN, schema_path)
     place = "/" + "/".join(instance_path) if instance_path else ""
