@@ -98,13 +98,19 @@
     )
 {%- endmacro %}
 
+{# The one or two hours in which a saga began and ended, a row each. #}
+{% macro hours_of_saga() -%}
+    arrayJoin(
+        if(isNull(ended_at), [toStartOfHour(started_at)],
+            [toStartOfHour(started_at), toStartOfHour(assumeNotNull(ended_at))])
+    )
+{%- endmacro %}
+
 {# A pre-hook of fct_sagas: keeps the hours of the touched sagas as they stand, before the sagas are built again. #}
 {% macro keep_stale_hours() -%}
     {%- if is_incremental() -%}
         insert into intermediate.stale_hours
-        select distinct saga_type, arrayJoin(arrayFilter(
-            x -> isNotNull(x), [toStartOfHour(started_at), toStartOfHour(ended_at)]
-        )) as hour
+        select distinct saga_type, {{ hours_of_saga() }} as hour
         from {{ this }}
         where saga_id in (select saga_id from {{ ref('int_touched_sagas') }})
     {%- endif -%}

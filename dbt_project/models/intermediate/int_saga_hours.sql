@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('int_touched_sagas') }}
 {{
     config(
         materialized='incremental',
@@ -30,7 +31,7 @@ with sagas as (
         union distinct
         select
             saga_type,
-            arrayJoin(arrayFilter(x -> isNotNull(x), [toStartOfHour(started_at), toStartOfHour(ended_at)])) as hour
+            {{ hours_of_saga() }} as hour
         from {{ ref('fct_sagas') }}
         where saga_id in (select saga_id from {{ ref('int_touched_sagas') }})
     ),
@@ -44,7 +45,7 @@ began as (
         sum(amount_micros) as amount_started_micros
     from sagas
     {% if is_incremental() %}
-        where (saga_type, started_hour) in (select saga_type, hour from touched)
+        where (saga_type, started_hour) in (select touched.saga_type, touched.hour from touched)
     {% endif %}
     group by saga_type, started_hour
 ),
@@ -66,7 +67,7 @@ finished as (
     where
         isNotNull(ended_hour)
         {% if is_incremental() %}
-            and (saga_type, assumeNotNull(ended_hour)) in (select saga_type, hour from touched)
+            and (saga_type, assumeNotNull(ended_hour)) in (select touched.saga_type, touched.hour from touched)
         {% endif %}
     group by saga_type, hour
 ),

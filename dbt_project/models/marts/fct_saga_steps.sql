@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('int_touched_sagas') }}
 {{
     config(
         materialized='incremental',
@@ -19,8 +20,7 @@ with events as (
             status = 'compensated', 4,
             2
         ) as status_rank,
-        status_rank < 3 as is_lifecycle,
-        (event_time, attempt, status_rank, length(event_id), event_id, source) as pairing_order
+        status_rank < 3 as is_lifecycle
     from {{ ref('stg_saga_events') }}
     where
         event_type = 'isthmus.saga.step'
@@ -29,12 +29,27 @@ with events as (
         {% endif %}
 ),
 
+-- Both orders as numbers, so that the text in them is compared once.
+ordered as (
+    select
+        *,
+        row_number() over (
+            partition by saga_type, saga_id
+            order by event_time asc, length(event_id) asc, event_id asc, source asc
+        ) as place,
+        row_number() over (
+            partition by saga_type, saga_id, step
+            order by event_time asc, attempt asc, status_rank asc, length(event_id) asc, event_id asc, source asc
+        ) as pairing_place
+    from events
+),
+
 opened as (
     select
         *,
         anyLast(if(is_lifecycle, status_rank, null)) over (
             partition by saga_type, saga_id, step, attempt
-            order by pairing_order asc
+            order by pairing_place asc
             rows between unbounded preceding and 1 preceding
         ) as previous_rank,
         multiIf(
@@ -43,7 +58,7 @@ opened as (
             status_rank = 1, coalesce(previous_rank, 9) != 0,
             coalesce(previous_rank, 9) not in (0, 1)
         ) as opens
-    from events
+    from ordered
 ),
 
 numbered as (
@@ -51,7 +66,7 @@ numbered as (
         *,
         sum(opens) over (
             partition by saga_type, saga_id, step, attempt
-            order by pairing_order asc
+            order by pairing_place asc
             rows between unbounded preceding and current row
         ) as pair_number
     from opened
@@ -65,18 +80,19 @@ carried as (
     from numbered
     window step_so_far as (
         partition by saga_type, saga_id, step
-        order by pairing_order asc
+        order by pairing_place asc
         rows between unbounded preceding and current row
     )
 ),
 
+-- Who an event belongs to: an execution of its attempt, of another attempt, or (its place) itself alone.
 owned as (
     select
         *,
         multiIf(
-            pair_number > 0, (attempt, pair_number, '', ''),
-            isNotNull(last_attempt), (assumeNotNull(last_attempt), assumeNotNull(last_pair_number), '', ''),
-            (attempt, toUInt64(0), source, event_id)
+            pair_number > 0, (attempt, pair_number, 0),
+            isNotNull(last_attempt), (assumeNotNull(last_attempt), assumeNotNull(last_pair_number), 0),
+            (attempt, 0, pairing_place)
         ) as owner
     from carried
 ),
@@ -87,26 +103,25 @@ executions as (
         saga_id,
         step,
         owner,
-        argMin(participant, pairing_order) as participant,
-        argMin(attempt, pairing_order) as attempt,
-        argMin((event_time, length(event_id), event_id, source), pairing_order) as opening,
-        minIf(toNullable(event_time), status = 'scheduled') as scheduled_at,
-        minIf(toNullable(event_time), status = 'started') as started_at,
-        minIf(toNullable(event_time), status_rank = 2) as ended_at,
-        if(
-            max(is_lifecycle),
-            argMaxIf(status, pairing_order, is_lifecycle),
-            argMax(status, pairing_order)
-        ) as status,
-        argMaxIf(duration_ms, pairing_order, is_lifecycle and isNotNull(duration_ms)) as reported_ms,
-        argMinIf(load, pairing_order, is_lifecycle and isNotNull(load)) as load,
-        argMaxIf(worker, pairing_order, is_lifecycle and isNotNull(worker)) as worker,
-        argMaxIf(error, pairing_order, isNotNull(error)) as error,
-        toUInt32(countIf(status = 'retried')) as retries,
-        toUInt32(countIf(status = 'compensated')) as compensations,
-        minIf(toNullable(event_time), status = 'compensated') as compensated_at,
+        argMin(owned.participant, owned.pairing_place) as first_participant,
+        argMin(owned.attempt, owned.pairing_place) as first_attempt,
+        argMin(owned.place, owned.pairing_place) as first_place,
+        argMin(owned.event_time, owned.pairing_place) as opened_at,
+        minIf(toNullable(owned.event_time), owned.status = 'scheduled') as scheduled_at,
+        minIf(toNullable(owned.event_time), owned.status = 'started') as started_at,
+        minIf(toNullable(owned.event_time), owned.status_rank = 2) as ended_at,
+        -- The last lifecycle event, or the last of all where there is none.
+        argMax(owned.status, (owned.is_lifecycle, owned.pairing_place)) as last_status,
+        argMaxIf(owned.duration_ms, owned.pairing_place, owned.is_lifecycle and isNotNull(owned.duration_ms))
+            as reported_ms,
+        argMinIf(owned.load, owned.pairing_place, owned.is_lifecycle and isNotNull(owned.load)) as first_load,
+        argMaxIf(owned.worker, owned.pairing_place, owned.is_lifecycle and isNotNull(owned.worker)) as last_worker,
+        argMaxIf(owned.error, owned.pairing_place, isNotNull(owned.error)) as last_error,
+        toUInt32(countIf(owned.status = 'retried')) as retries,
+        toUInt32(countIf(owned.status = 'compensated')) as compensations,
+        minIf(toNullable(owned.event_time), owned.status = 'compensated') as compensated_at,
         toUInt32(count()) as events,
-        max(event_time) as last_event_at
+        max(owned.event_time) as last_event_at
     from owned
     group by saga_type, saga_id, step, owner
 )
@@ -114,22 +129,22 @@ executions as (
 select
     saga_type,
     saga_id,
-    toUInt32(row_number() over (partition by saga_type, saga_id order by opening asc)) as step_number,
+    toUInt32(row_number() over (partition by saga_type, saga_id order by first_place asc)) as step_number,
     step,
-    participant,
-    attempt,
-    toUInt32(row_number() over (partition by saga_type, saga_id, step order by opening asc)) as execution,
-    tupleElement(opening, 1) as opened_at,
+    toLowCardinality(first_participant) as participant,
+    first_attempt as attempt,
+    toUInt32(row_number() over (partition by saga_type, saga_id, step order by first_place asc)) as execution,
+    opened_at,
     scheduled_at,
     started_at,
     ended_at,
-    status,
+    toLowCardinality(last_status) as status,
     dateDiff('microsecond', scheduled_at, started_at) / 1000 as queue_ms,
     dateDiff('microsecond', started_at, ended_at) / 1000 as run_ms,
     reported_ms,
-    load,
-    worker,
-    error,
+    first_load as load,
+    last_worker as worker,
+    last_error as error,
     retries,
     compensations,
     toUInt8(compensations > 0) as is_compensated,
