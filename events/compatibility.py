@@ -95,7 +95,9 @@ def catalogue_breaks(old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Map
 
 def _covers(old: Schema, new: Schema, references: Mapping[str, tuple[Schema, Schema]]) -> bool:
     old_set, new_set = (
-        jsonschema_rs.canonicalize(_inlined(schema, {uri: pair[side] for uri, pair in references.items()}))
+        jsonschema_rs.canonicalize(
+            _inlined(schema, {uri: pair[side] for uri, pair in references.items()}), validate_formats=True
+        )
         for side, schema in enumerate((old, new))
     )
     return new_set.covers(old_set) == jsonschema_rs.canonical.Containment.YES
