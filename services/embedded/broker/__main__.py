@@ -46,7 +46,7 @@ def _parse(arguments: list[str] | None = None) -> tuple[Path, Options]:
         help="when records go to the disk: before each answer, every --fsync-seconds, when the system likes",
     )
     parser.add_argument("--fsync-seconds", type=float, default=1.0)
-    parser.add_argument("--retention-seconds", type=float, default=30.0, help="how often retention is applied")
+    parser.add_argument("--retention-seconds", type=float, default=2.0, help="how often retention is applied")
     given = vars(parser.parse_args(arguments))
     return given.pop("path"), Options(**given)
 

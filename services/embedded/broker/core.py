@@ -47,7 +47,7 @@ class Options:
     partitions: int = 1
     fsync: Fsync = "interval"
     fsync_seconds: float = 1.0
-    retention_seconds: float = 30.0
+    retention_seconds: float = 2.0
 
 
 class Broker:

@@ -1,0 +1,1 @@
+"""Real services by ``make test-services``: that they serve, and that our settings accept them."""
