@@ -7,7 +7,7 @@ What does not: where events come from (``examples.shop``, ``examples.datasets``)
 from __future__ import annotations
 
 import time as wall
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -128,6 +128,7 @@ def replay(
     seed: int = 0,
     duplicates: float = 0.0,
     late: float = 0.0,
+    broken: Sequence[Message] = (),
     progress: Callable[[int, int], None] | None = None,
     producer_config: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
@@ -135,7 +136,8 @@ def replay(
     """Send the events of ``source`` to the bus and return what was done.
 
     ``source`` is ``shop``, the folder of a data set, or a ``Source``. ``topic`` None sends each event straight to its
-    type's domain topic, past the router (a source's malformed records are left out then). ``speed`` is a multiple of
+    type's domain topic, past the router (malformed records are left out then). ``broken`` are malformed records to
+    send among the others, besides those that the source has itself. ``speed`` is a multiple of
     real time (60: a minute of events in a second); None goes as fast as the broker takes it. ``progress`` is called
     with (records handed over, records in all) now and then. Records are sent idempotently with acks=all, so that the
     order of a key holds through retries; what the broker refuses for good (too large) is counted, not raised.
@@ -145,9 +147,8 @@ def replay(
     """
     if speed is not None and speed <= 0:
         raise ValueError(f"speed is a positive multiple of real time, not {speed}")
-    events, broken = (source, []) if isinstance(source, Source) else open_source(source, seed=seed)
-    if topic is None:
-        broken = []
+    events, of_source = (source, []) if isinstance(source, Source) else open_source(source, seed=seed)
+    broken = [] if topic is None else [*of_source, *broken]
     todo = plan(events, seed=seed, limit=limit, duplicates=duplicates, late=late)
     total = len(todo.rows) + len(broken)
     # Malformed records stand among the others, evenly: a person who watches the dead letters sees them come.
