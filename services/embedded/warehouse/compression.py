@@ -4,95 +4,86 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import lz4.frame
 import zstandard
 
-from services.embedded.warehouse.errors import STD_EXCEPTION, Fault
+from services.embedded.warehouse.errors import INCORRECT_DATA, UNKNOWN_COMPRESSION_METHOD, Fault
+
+_DECODERS: dict[str, Callable[[], Any]] = {
+    "gzip": lambda: zlib.decompressobj(31),
+    "x-gzip": lambda: zlib.decompressobj(31),
+    "deflate": lambda: zlib.decompressobj(15),
+    "lz4": lz4.frame.LZ4FrameDecompressor,
+    "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
+}
+# The cheapest first.
+_ENCODINGS = ("lz4", "zstd", "gzip", "deflate")
 
 
-class Compressor(Protocol):
-    """Compresses by chunk; :meth:`flush` ends the stream."""
+class Compressor:
+    """Compresses a response by chunk; :meth:`flush` ends the stream."""
 
-    def compress(self, data: bytes) -> bytes: ...
-    def flush(self) -> bytes: ...
+    def __init__(self, encoding: str) -> None:
+        self._head = b""
+        if encoding == "lz4":
+            self._codec: Any = lz4.frame.LZ4FrameCompressor()
+            self._head = bytes(self._codec.begin())
+        elif encoding == "zstd":
+            self._codec = zstandard.ZstdCompressor(level=1).compressobj()
+        else:
+            self._codec = zlib.compressobj(1, zlib.DEFLATED, 31 if encoding == "gzip" else 15)
+
+    def compress(self, data: bytes) -> bytes:
+        """Return what is ready to be sent; often nothing."""
+        head, self._head = self._head, b""
+        return head + bytes(self._codec.compress(data))
+
+    def flush(self) -> bytes:
+        """Return the rest."""
+        head, self._head = self._head, b""
+        return head + bytes(self._codec.flush())
 
 
 class Decompressor:
-    """Decompresses by chunk a body of one or more frames: clickhouse-connect sends each block as a frame of its own."""
+    """Decompresses a request by chunk; a body may be several frames, one after the other."""
 
-    def __init__(self, new: Callable[[], Any]) -> None:
-        # A codec's object for one frame: `decompress`, `eof`, and `unused_data`, what came after the frame's end.
-        self._new = new
-        self._frame: Any = None
+    def __init__(self, encoding: str) -> None:
+        name = encoding.strip().lower()
+        if name not in _DECODERS:
+            raise Fault(UNKNOWN_COMPRESSION_METHOD, f"Unknown Content-Encoding {name}; known: {', '.join(_ENCODINGS)}")
+        self._name, self._make = name, _DECODERS[name]
+        self._codec: Any = None
 
     def decompress(self, data: bytes) -> bytes:
-        """Return what ``data`` holds; frames may begin and end anywhere in it."""
-        out = []
+        """Return the plain bytes of a chunk."""
+        plain = []
         while data:
-            if self._frame is None:
-                self._frame = self._new()
-            out.append(self._frame.decompress(data))
+            if self._codec is None:
+                self._codec = self._make()
+            try:
+                plain.append(self._codec.decompress(data))
+            except (zlib.error, RuntimeError, EOFError, zstandard.ZstdError) as error:
+                raise Fault(
+                    INCORRECT_DATA, f"The body is not {self._name}, as its Content-Encoding says: {error}"
+                ) from error
             data = b""
-            if self._frame.eof:
-                data = self._frame.unused_data or b""
-                self._frame = None
-        return b"".join(out)
+            if self._codec.eof:
+                data, self._codec = self._codec.unused_data or b"", None
+        return b"".join(plain)
 
     def finish(self) -> None:
-        """Raise EOFError where the body ended inside a frame: half of an insert must not pass for all of it."""
-        if self._frame is not None:
-            raise EOFError("it ends inside a frame")
-
-
-class _Lz4Compressor:
-    """lz4 frames want an explicit beginning."""
-
-    def __init__(self) -> None:
-        self._frame = lz4.frame.LZ4FrameCompressor()
-        self._begun = False
-
-    def _begin(self) -> bytes:
-        if self._begun:
-            return b""
-        self._begun = True
-        return bytes(self._frame.begin())
-
-    def compress(self, data: bytes) -> bytes:
-        return self._begin() + bytes(self._frame.compress(data))
-
-    def flush(self) -> bytes:
-        return self._begin() + bytes(self._frame.flush())
-
-
-def compressor(encoding: str) -> Compressor:
-    """Return a compressor for a content encoding that :func:`negotiate` returned."""
-    if encoding == "lz4":
-        return _Lz4Compressor()
-    if encoding == "zstd":
-        return zstandard.ZstdCompressor(level=1).compressobj()
-    return zlib.compressobj(1, zlib.DEFLATED, 31 if encoding == "gzip" else 15)
-
-
-def decompressor(encoding: str) -> Decompressor | None:
-    """Return a decompressor for a request's content encoding, None for identity."""
-    match encoding.strip().lower():
-        case "" | "identity":
-            return None
-        case "gzip" | "x-gzip":
-            return Decompressor(lambda: zlib.decompressobj(31))
-        case "deflate":
-            return Decompressor(lambda: zlib.decompressobj(15))
-        case "lz4":
-            return Decompressor(lz4.frame.LZ4FrameDecompressor)
-        case "zstd":
-            return Decompressor(lambda: zstandard.ZstdDecompressor().decompressobj())
-        case other:
-            raise Fault(STD_EXCEPTION, f"Unknown Content-Encoding {other}")
+        """Raise where the last frame is not whole."""
+        if self._codec is not None:
+            raise Fault(INCORRECT_DATA, f"The {self._name} body is cut short")
 
 
 def negotiate(accepted: str) -> str | None:
     """Return the cheapest encoding of an Accept-Encoding header that we speak, None for none."""
-    names = {part.split(";")[0].strip().lower() for part in accepted.split(",") if "q=0" not in part.split(";")[1:]}
-    return next((name for name in ("lz4", "zstd", "gzip", "deflate") if name in names), None)
+    names = set()
+    for part in accepted.split(","):
+        name, *options = (word.strip().lower() for word in part.split(";"))
+        if not any(option.replace(" ", "") in ("q=0", "q=0.0") for option in options):
+            names.add(name)
+    return next((name for name in _ENCODINGS if name in names), None)

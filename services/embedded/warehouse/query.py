@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import re
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from services.embedded.warehouse.engine import Engine, Session, execute
-from services.embedded.warehouse.errors import READONLY, EngineFault, Fault
-from services.embedded.warehouse.request import Request
-from services.embedded.warehouse.statements import first_word, output_format, split_insert
+from services.embedded.warehouse.engine import Engine
+from services.embedded.warehouse.errors import BAD_ARGUMENTS, READONLY, Fault
+from services.embedded.warehouse.formats import can_stream, join_blocks
+from services.embedded.warehouse.request import ExternalTable, Request
+from services.embedded.warehouse.sessions import MARK, Lease
+from services.embedded.warehouse.statements import Insert, first_word, output_format, replace_query_id, split_insert
 
 _CHUNK = 1 << 20
-# Formats whose chunks may be strung together; all others repeat a header in each chunk, so they are built whole.
-_STREAMED = frozenset(
-    [
-        "Native",
-        "TabSeparated",
-        "TSV",
-        "CSV",
-        "RowBinary",
-        "JSONEachRow",
-        "JSONCompactEachRow",
-        "TabSeparatedRaw",
-        "TSVRaw",
-        "LineAsString",
-    ]
-)
+_TABLE_NAME = re.compile(r"[A-Za-z_]\w*")
 _GO_HELLO = b"SELECT displayName(), version(), revision(), timezone()"
+# The client's query id of a running query: chDB's own where none of ours stands.
+_QUERY_ID = f"if(Settings['{MARK}'] = '', query_id, splitByChar('/', Settings['{MARK}'])[1])".encode()
 
 
 @dataclass
 class Answer:
-    """What a statement gave: ``chunks`` is pulled from worker threads and must be closed by :meth:`close`."""
+    """What a statement gave: either ``body``, or ``chunks`` to pull from worker threads and then to :meth:`close`."""
 
     headers: dict[str, str]
     body: bytes = b""
@@ -52,109 +41,78 @@ def run(engine: Engine, request: Request) -> Answer:
         "X-ClickHouse-Timezone": engine.timezone,
         "X-ClickHouse-Server-Display-Name": "isthmus",
     }
-    sql, insert, data = _statement(request)
+    sql, insert = _statement(request)
     if not sql.strip():
         return Answer(head, b"Ok.\n")
-    if sql.strip() == _GO_HELLO and int(request.parameters.get("client_protocol_version") or 0) > 54400:
+    if sql.strip() == _GO_HELLO and request.number("client_protocol_version", 0) > 54400:
         return Answer({**head, "X-ClickHouse-Format": "Native"}, _go_hello(engine))
-    timeout = min(float(request.parameters.get("session_timeout") or 60), 3600.0)
-    must_exist = request.parameters.get("session_check") == "1"
-    connection, session = engine.acquire(
-        request.user.name, request.parameters.get("session_id"), timeout=timeout, must_exist=must_exist
+    lease = engine.sessions.acquire(
+        request.user.name,
+        request.parameters.get("session_id", ""),
+        time_to_live=min(request.number("session_timeout", 60), 3600.0),
+        must_exist=request.parameters.get("session_check") == "1",
     )
-    work = _Work(engine, connection, session, request, started)
+    work = _Work(engine, lease, request, started)
     try:
-        work.prepare(writes=insert is not None)
-        if insert is not None:
-            answer = work.insert(insert.statement, insert.format, data)
-        else:
-            answer = work.select(sql)
+        answer = work.insert(insert, sql[insert.data_at :]) if insert is not None else work.statement(sql)
     except BaseException:
-        work.release()
+        engine.sessions.release(lease)
         raise
     answer.headers = {**head, **answer.headers}
     if answer.chunks is None:
-        work.release()
+        engine.sessions.release(lease)
     return answer
 
 
-def _statement(request: Request) -> tuple[bytes, Any, bytes]:
-    """Return (statement, insert or None, first data): the statement begins in the address, or else in the body."""
+def _statement(request: Request) -> tuple[bytes, Insert | None]:
+    """Return the statement, which begins in the address or the body, and its border where it is an INSERT with data."""
     body = request.body
     sql = request.query
     if sql.strip():
         insert = split_insert(sql)
-        if insert is None and body is not None:
-            rest = body.read()
-            sql = sql + b"\n" + rest if rest else sql
-    else:
-        sql = body.read(_CHUNK) if body is not None else b""
-        insert = split_insert(sql)
-        if insert is None and body is not None:
-            sql += body.read()
-    return sql, insert, sql[insert.data_at :] if insert else b""
+        if insert is None and body is not None and (rest := body.read()):
+            sql = sql + b"\n" + rest
+        return sql, insert
+    sql = body.read(_CHUNK) if body is not None else b""
+    insert = split_insert(sql)
+    if insert is None and body is not None:
+        sql += body.read()
+    return sql, insert
 
 
 class _Work:
-    """One statement on one connection."""
+    """One statement on one lease."""
 
-    def __init__(
-        self, engine: Engine, connection: Any, session: Session | None, request: Request, started: int
-    ) -> None:
-        self._engine, self._connection, self._session = engine, connection, session
-        self._request, self._started = request, started
+    def __init__(self, engine: Engine, lease: Lease, request: Request, started: int) -> None:
+        self._engine, self._lease, self._request, self._started = engine, lease, request, started
+        self._connection = lease.connection
+        # As in the server: GET changes nothing.
+        self._read_only = request.user.read_only or request.method in ("GET", "HEAD")
 
-    def release(self) -> None:
-        self._engine.release(self._connection, self._session)
-
-    def prepare(self, *, writes: bool) -> None:
+    def insert(self, insert: Insert, head: bytes) -> Answer:
+        if self._read_only:
+            raise Fault(READONLY, "Cannot execute query in readonly mode: INSERT needs POST and a user who may write")
         request = self._request
-        settings = request.settings()
-        request.kill_mark = settings.setdefault("log_comment", request.kill_mark)
-        if request.user.read_only or (request.method == "GET" and not writes):
-            settings["readonly"] = "2"
-        self._engine.prepare(self._connection, self._session, request.database, settings)
-        for name, table in request.external.items():
-            execute(self._connection, f"CREATE TEMPORARY TABLE `{name}` ({table.structure})")
-            self._send(f"INSERT INTO `{name}`", table.format, iter([table.data]))
+        self._prepare()
+        self._engine.check_words(insert.statement + b" VALUES", strict=False)
+        layout = insert.format or request.default_format or "Values"
+        written = self._connection.insert(insert.statement, layout, self._data(head))
+        return Answer({"X-ClickHouse-Summary": self._summary(written=written)})
 
-    def insert(self, statement: bytes, layout: str | None, data: bytes) -> Answer:
-        if self._request.user.read_only:
-            raise Fault(READONLY, "Cannot execute query in readonly mode")
-        layout = layout or self._request.default_format or "Values"
-        done = self._send(statement.decode("utf-8", "surrogateescape"), layout, self._data(data))
-        return Answer({"X-ClickHouse-Summary": self._summary(written=(done.rows_written, done.bytes_written))})
-
-    def _data(self, head: bytes) -> Iterator[bytes]:
-        if head:
-            yield head
-        body = self._request.body
-        while body is not None and (chunk := body.read(_CHUNK)):
-            yield chunk
-
-    def _send(self, statement: str, layout: str, chunks: Iterator[bytes]) -> Any:
-        try:
-            inserter = self._connection.send_insert(statement, layout)
-            try:
-                for chunk in chunks:
-                    inserter.append(chunk)
-                return inserter.finish()
-            except BaseException:
-                with contextlib.suppress(RuntimeError):
-                    inserter.cancel()
-                raise
-        except RuntimeError as error:
-            raise EngineFault(error) from error
-
-    def select(self, sql: bytes) -> Answer:
+    def statement(self, sql: bytes) -> Answer:
         request = self._request
-        reads = self._engine.check(sql, read_only=request.user.read_only)
+        reads = self._engine.check(sql, read_only=self._read_only)
+        self._prepare()
+        sql = replace_query_id(sql, _QUERY_ID)
         layout = output_format(sql) or request.default_format or "TabSeparated"
         whole = request.parameters.get("wait_end_of_query", "0") == "1"
-        if reads and not whole and layout in _STREAMED and first_word(sql) in (b"SELECT", b"WITH", b"("):
+        if reads and not whole and can_stream(layout) and first_word(sql) in (b"SELECT", b"WITH", b"("):
             return self._stream(sql, layout)
-        result = execute(self._connection, sql, layout, request.query_parameters)
+        result = self._connection.execute(sql, layout, request.query_parameters)
         body = result.bytes()
+        if self._lease.pinned and not reads:
+            self._lease.ran(sql)
+        self._drop_external()
         summary = self._summary(
             read=(result.storage_rows_read(), result.storage_bytes_read()),
             written=(result.rows_written(), result.bytes_written()),
@@ -166,21 +124,60 @@ class _Work:
         return Answer(headers, body)
 
     def _stream(self, sql: bytes, layout: str) -> Answer:
+        blocks = self._connection.stream(sql, layout, self._request.query_parameters)
+        assert isinstance(blocks, Generator)
+        chunks = join_blocks(layout, blocks)
+        # The first block decides the status: until it is there, a failure is an answer of its own.
+        first = next(chunks, None)
         headers = {"X-ClickHouse-Format": layout}
-        try:
-            stream = self._connection.send_query(sql, layout, params=self._request.query_parameters)
-            first = next(stream, None)
-        except RuntimeError as error:
-            raise EngineFault(error) from error
         if first is None:
+            blocks.close()
+            self._drop_external()
             return Answer({**headers, "X-ClickHouse-Summary": self._summary()})
 
-        def close() -> None:
-            with contextlib.suppress(RuntimeError):
-                stream.close()
-            self.release()
+        def all_chunks() -> Iterator[bytes]:
+            yield first
+            yield from chunks
 
-        return Answer(headers, chunks=_chunks(stream, first.bytes()), close=close)
+        def close() -> None:
+            blocks.close()
+            self._drop_external()
+            self._engine.sessions.release(self._lease)
+
+        return Answer(headers, chunks=all_chunks(), close=close)
+
+    def _prepare(self) -> None:
+        request = self._request
+        settings = request.settings()
+        external = request.external
+        if self._read_only and not self._lease.pinned and not external:
+            # A second wall behind the guard. A pinned connection could never be made writable again.
+            settings["readonly"] = "2"
+        elif self._lease.pinned:
+            settings.pop("readonly", None)
+        self._lease.apply(settings, request.database, request.mark, request.query_id)
+        for name, table in external.items():
+            self._create_external(name, table)
+
+    def _create_external(self, name: str, table: ExternalTable) -> None:
+        if not _TABLE_NAME.fullmatch(name):
+            raise Fault(BAD_ARGUMENTS, f"Bad name of an external table: {name!r}")
+        definition = f"CREATE TEMPORARY TABLE `{name}` ({table.structure})"
+        self._engine.check_definition(definition.encode())
+        self._connection.execute(definition)
+        self._connection.insert(f"INSERT INTO `{name}`", table.format, [table.data])
+
+    def _drop_external(self) -> None:
+        if self._lease.pinned:
+            for name in self._request.external:
+                self._connection.execute(f"DROP TEMPORARY TABLE IF EXISTS `{name}`")
+
+    def _data(self, head: bytes) -> Iterator[bytes]:
+        if head:
+            yield head
+        body = self._request.body
+        while body is not None and (chunk := body.read(_CHUNK)):
+            yield chunk
 
     def _summary(
         self,
@@ -202,22 +199,10 @@ class _Work:
         return json.dumps({name: str(value) for name, value in numbers.items()})
 
 
-def _chunks(stream: Any, first: bytes) -> Iterator[bytes]:
-    yield first
-    while True:
-        try:
-            chunk = next(stream, None)
-        except RuntimeError as error:
-            raise EngineFault(error) from error
-        if chunk is None:
-            return
-        yield chunk.bytes()
-
-
 def _go_hello(engine: Engine) -> bytes:
     """Return the answer to clickhouse-go's first query, as a Native block of its own protocol revision.
 
-    Revision 0 in it makes the client read all that follows as plain Native without block info, which is what chDB writes.
+    Revision 0 in it makes the client read what follows as plain Native without block info, which is what chDB writes.
     """
 
     def text(value: str) -> bytes:

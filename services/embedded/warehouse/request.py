@@ -8,55 +8,40 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from email.parser import BytesParser
+from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 from urllib.parse import parse_qsl
 
-from services.embedded.warehouse.compression import decompressor
+from services.embedded.warehouse.compression import Decompressor
 from services.embedded.warehouse.errors import (
     AUTHENTICATION_FAILED,
+    BAD_ARGUMENTS,
     INCORRECT_DATA,
     NETWORK_ERROR,
+    NOT_ENOUGH_SPACE,
+    NOT_IMPLEMENTED,
     Fault,
 )
+from services.embedded.warehouse.statements import first_word
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 # Parameters of the interface itself; every other one is a setting of the query.
-_INTERFACE = frozenset(
-    [
-        "query",
-        "database",
-        "default_format",
-        "query_id",
-        "session_id",
-        "session_timeout",
-        "session_check",
-        "user",
-        "password",
-        "quota_key",
-        "role",
-        "buffer_size",
-        "wait_end_of_query",
-        "client_protocol_version",
-        "compress",
-        "decompress",
-        "send_progress_in_http_headers",
-        "http_headers_progress_interval_ms",
-        "enable_http_compression",
-        "http_zlib_compression_level",
-        "http_native_compression_disable_checksumming_on_decompress",
-        "cancel_http_readonly_queries_on_client_close",
-        "add_http_cors_header",
-        "stacktrace",
-        "close_session",
-    ]
+_INTERFACE_NAMES = (
+    "query database default_format query_id session_id session_timeout session_check close_session user password "
+    "quota_key role buffer_size wait_end_of_query client_protocol_version compress decompress stacktrace "
+    "send_progress_in_http_headers http_headers_progress_interval_ms enable_http_compression "
+    "http_zlib_compression_level http_native_compression_disable_checksumming_on_decompress "
+    "cancel_http_readonly_queries_on_client_close add_http_cors_header"
 )
+_INTERFACE = frozenset(_INTERFACE_NAMES.split())
 _IN_MEMORY = 64 << 20
 
 
@@ -92,12 +77,22 @@ class Request:
 
     def __post_init__(self) -> None:
         self.query_id = self.parameters.get("query_id") or str(uuid.uuid4())
-        self.kill_mark = self.query_id
+        # Not the query id: a client may give the same one to two requests, and only one of them goes away.
+        self.mark = f"{self.query_id}/{uuid.uuid4().hex}"
 
     @property
     def query(self) -> bytes:
         """The statement in the address or form, as the bytes that were sent."""
         return self.parameters.get("query", "").encode("utf-8", "surrogateescape")
+
+    @property
+    def kills(self) -> bool:
+        """Whether the statement cancels others (KILL QUERY)."""
+        head = self.query
+        if not head.strip() and self.body is not None:
+            head = self.body.read(4096)
+            self.body.seek(0)
+        return first_word(head) == b"KILL"
 
     @property
     def default_format(self) -> str | None:
@@ -113,6 +108,13 @@ class Request:
     def query_parameters(self) -> dict[str, str]:
         """Values for ``{name:Type}`` in the statement."""
         return {name[6:]: value for name, value in self.parameters.items() if name.startswith("param_")}
+
+    def number(self, name: str, default: float) -> float:
+        """Return a parameter that is a number."""
+        try:
+            return float(self.parameters.get(name) or default)
+        except ValueError:
+            raise Fault(BAD_ARGUMENTS, f"{name} is not a number") from None
 
     def settings(self) -> dict[str, str]:
         """Settings of this query."""
@@ -156,43 +158,51 @@ def parse_head(scope: Mapping[str, Any], users: Mapping[str, User]) -> Request:
     parameters = dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     user = authenticate(headers, parameters, users)
+    if "1" in (parameters.get("compress"), parameters.get("decompress")):
+        # ClickHouse's own block compression; no client of ours asks for it over HTTP.
+        raise Fault(NOT_IMPLEMENTED, "compress=1 is not available: use Accept-Encoding and Content-Encoding")
     return Request(scope["method"], scope["path"], headers, parameters, user)
 
 
-async def read_body(request: Request, receive: Receive) -> None:
-    """Take the body whole, decoded, and the form or the external tables in it."""
-    body = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed with the request
+async def read_body(request: Request, receive: Receive, spool: Path) -> None:
+    """Take the body whole, decoded, and the form or the external tables in it; what is large lies in ``spool``."""
+    body = SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(spool))  # noqa: SIM115 - closed with the request
     request.body = body
-    codec = decompressor(request.headers.get("content-encoding", ""))
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    codec = Decompressor(encoding) if encoding not in ("", "identity") else None
     more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Fault(NETWORK_ERROR, "The client went away while it sent the request")
-        chunk, more = message.get("body", b""), message.get("more_body", False)
+    try:
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Fault(NETWORK_ERROR, "The client went away while it sent the request")
+            chunk = message.get("body", b"")
+            body.write(codec.decompress(chunk) if codec else chunk)
+            more = message.get("more_body", False)
         if codec is not None:
-            try:
-                chunk = codec.decompress(chunk)
-                if not more:
-                    codec.finish()
-            except Exception as error:  # each codec has exceptions of its own, without a common base
-                raise Fault(INCORRECT_DATA, f"The body is not what its Content-Encoding says: {error}") from error
-        body.write(chunk)
-    body.seek(0)
+            codec.finish()
+        body.seek(0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise Fault(NOT_ENOUGH_SPACE, f"No space left for the request in {spool}") from error
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("multipart/form-data"):
         _take_form(request, content_type, body.read())
-    elif content_type.startswith("application/x-www-form-urlencoded") and "query" not in request.parameters:
+    elif content_type.startswith("application/x-www-form-urlencoded") and not request.query:
         text = body.read()
         if text.startswith(b"query="):
             fields = parse_qsl(text.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
             request.parameters.update(fields)
+            request.body = None
         else:
             body.seek(0)
 
 
 def _take_form(request: Request, content_type: str, data: bytes) -> None:
     """Fields of a form are parameters; a file, or a field that the parameters describe, is an external table."""
+    if request.body is not None:
+        request.body.close()
     request.body = None
     message = BytesParser().parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + data)
     parts: Any = message.get_payload()

@@ -1,4 +1,5 @@
-"""Just enough of ClickHouse's grammar to route a statement: where an INSERT ends and its data begin, and what to refuse.
+"""Just enough of ClickHouse's grammar to route a statement: where an INSERT ends and its data begin, which format it
+asks for, which words it holds.
 
 The engine parses SQL; this module only finds borders. It works on bytes, because data after an INSERT need not be text.
 """
@@ -11,11 +12,16 @@ from dataclasses import dataclass
 
 _TOKEN = re.compile(
     rb"""\s+ | --[^\n]* | \#[ !][^\n]* | /\*.*?(?:\*/|\Z)
+    | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
     | '(?:[^'\\]|\\.)*'? | `(?:[^`\\]|\\.)*`? | "(?:[^"\\]|\\.)*"?
+    | \xe2\x80\x98.*?\xe2\x80\x99 | \xe2\x80\x9c.*?\xe2\x80\x9d
     | [A-Za-z_][A-Za-z0-9_]* | [0-9]+ | .""",
     re.S | re.X,
 )
 _TAIL_FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*(?:SETTINGS\b[^;]*)?(?:;\s*)?$", re.I)
+_QUERY_ID = re.compile(rb"`?query_id`?", re.I)
+# Beyond this a statement is not read a second time to tell a FORMAT clause from the same word in a comment.
+_LEX_LIMIT = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,10 @@ def first_word(sql: bytes) -> bytes:
 
 
 def split_insert(sql: bytes) -> Insert | None:
-    """Return where the data of an INSERT begin, or None where the statement is none or reads its rows by SELECT."""
+    """Return where the data of an INSERT begin, or None where the statement is none or reads its rows by SELECT.
+
+    The words that end the head (VALUES, FORMAT) count outside brackets only, and not where a table's name stands.
+    """
     stream = tokens(sql)
     if next(stream, (b"", 0, 0))[0].upper() != b"INSERT":
         return None
@@ -49,11 +58,11 @@ def split_insert(sql: bytes) -> Insert | None:
     for token, start, end in stream:
         word = token.upper()
         is_name = previous in (b"INSERT", b"INTO", b"TABLE", b".") and word not in (b"INTO", b"TABLE", b"FUNCTION")
-        if token in b"([{":
+        if token in (b"(", b"[", b"{"):
             depth += 1
-        elif token in b")]}":
+        elif token in (b")", b"]", b"}"):
             depth -= 1
-        elif word in (b"SELECT", b"WITH") and (depth == 0 or previous == b"(") and not is_name:
+        elif word in (b"SELECT", b"WITH") and not is_name and (depth == 0 or previous == b"("):
             return None
         elif depth == 0 and not is_name:
             if word in (b"INFILE", b"WATCH", b"FROM"):
@@ -62,7 +71,7 @@ def split_insert(sql: bytes) -> Insert | None:
                 return Insert(sql[:start], "Values", end)
             if word == b"FORMAT":
                 return _after_format(sql, start, end)
-        previous = word
+        previous = b"NAME" if is_name else word
     return Insert(sql.rstrip().rstrip(b";"), None, len(sql))
 
 
@@ -72,7 +81,7 @@ def _after_format(sql: bytes, clause_at: int, end: int) -> Insert | None:
         return None
     # As in the server: blanks up to and including one line break separate the format's name from the data.
     at = name[2]
-    while sql[at : at + 1] in (b" ", b"\t", b"\r") and at < len(sql):
+    while sql[at : at + 1] in (b" ", b"\t", b"\r"):
         at += 1
     if sql[at : at + 1] == b"\n":
         at += 1
@@ -81,5 +90,34 @@ def _after_format(sql: bytes, clause_at: int, end: int) -> Insert | None:
 
 def output_format(sql: bytes) -> str | None:
     """Return the format that a statement's own FORMAT clause names."""
-    found = _TAIL_FORMAT.search(sql[-4096:])
-    return found.group(1).decode() if found else None
+    offset = max(len(sql) - 4096, 0)
+    found = _TAIL_FORMAT.search(sql[offset:])
+    if found is None:
+        return None
+    at = offset + found.start()
+    if len(sql) <= _LEX_LIMIT and not any(start == at for _, start, _ in tokens(sql)):
+        return None  # the word stands in a comment or string
+    return found.group(1).decode()
+
+
+def replace_query_id(sql: bytes, expression: bytes) -> bytes:
+    """Return a KILL statement with ``expression`` for each ``query_id`` in it; others unchanged."""
+    if first_word(sql) != b"KILL":
+        return sql
+    parts, at = [], 0
+    for token, start, end in tokens(sql):
+        if _QUERY_ID.fullmatch(token):
+            parts += [sql[at:start], expression]
+            at = end
+    return b"".join([*parts, sql[at:]])
+
+
+def settings_named(sql: bytes) -> set[str]:
+    """Return the names that a SET statement may change (every word that an equals sign follows)."""
+    names: set[str] = set()
+    previous = b""
+    for token, _, _ in tokens(sql):
+        if token == b"=":
+            names.add(previous.strip(b'`"').decode("utf-8", "replace"))
+        previous = token
+    return names
