@@ -44,8 +44,10 @@ def main() -> int:
                 announced.set()
                 print(f"ready {address}", flush=True)
 
+        # One short attempt: run() tries again by itself, and a stop must not wait for a broker that is not there.
+        kafka = KafkaResource(attempts=1, timeout=5.0)
         try:
-            run(KafkaResource(), health, settings.pii_secret(), stop, on_routing=announce)
+            run(kafka, health, settings.pii_secret(), stop, on_routing=announce)
         except KafkaException as error:
             # The name alone: the text may repeat a value, and that may be a password.
             name = error.args[0].name()

@@ -48,6 +48,9 @@ CONSUMER_OPTIONS: Final[dict[str, Any]] = {
     "fetch.wait.max.ms": 100,
     "fetch.queue.backoff.ms": 5,
     "queued.max.messages.kbytes": 65536,
+    # A killed router's partitions are free after this; Kafka's brokers allow no less.
+    "session.timeout.ms": 6000,
+    "heartbeat.interval.ms": 2000,
     # Longer than any wait for a full queue: to lose the partitions then would only make duplicates.
     "max.poll.interval.ms": 1_800_000,
 }
@@ -258,13 +261,14 @@ class Pump:
         offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in due.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=not wait)
-            self._metrics.commits += 1
+            self._metrics.commits += wait
         except KafkaException as error:
             self._on_commit(error.args[0], offsets)
 
     def _on_commit(self, error: Any, offsets: list[TopicPartition]) -> None:
         """Keep what could not be committed for the next time; a later offset that waits already stands above it."""
         if error is None:
+            self._metrics.commits += 1
             return
         log.warning("commit failed: %s", _name(error))
         for at in offsets:

@@ -42,15 +42,16 @@ def run(
         producer=lambda options: Producer({**kafka.config(), **options}),
     )
     delay = FIRST_DELAY
-    routed = -1
+    commits = -1
     while not stop.is_set():
         try:
             kafka.ensure_topics()
             Pump(clients, health, hash_key, on_routing=on_routing).run(stop.is_set, drain_seconds=drain_seconds)
             return
         except (ClientsFailed, KafkaError) as error:
-            delay = FIRST_DELAY if health.metrics.delivered > routed else min(LONGEST_DELAY, delay * 2)
-            routed = health.metrics.delivered
+            # Progress is a commit: what is delivered and not committed comes again, and must not come ever faster.
+            delay = FIRST_DELAY if health.metrics.commits > commits else min(LONGEST_DELAY, delay * 2)
+            commits = health.metrics.commits
             health.state = "waiting for the broker"
             health.metrics.restarts += 1
             log.warning("begins anew in %.1f s: %s", delay, error)
