@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -18,7 +18,7 @@ import dagster as dg
 from pydantic import Field
 
 from resources.errors import retrying
-from resources.ranges import GONE, Records, read, typed
+from resources.ranges import GONE, Records, Span, read, typed
 from resources.settings import get_settings
 
 if TYPE_CHECKING:
@@ -69,10 +69,8 @@ class Bus(Protocol):
     def policies(self, names: Iterable[str]) -> dict[str, str]:
         """Return the clean-up policy of each topic."""
 
-    def read_range(
-        self, topic: str, partition: int, from_offset: int, to_offset: int, *, batch: int = 5000
-    ) -> Iterator[Records]:
-        """Yield the records of ``[from_offset, to_offset)`` in order."""
+    def read_ranges(self, spans: Sequence[Span], *, batch: int = 5000) -> Iterator[tuple[int, Records]]:
+        """Yield (position in ``spans``, records), those of one span in order."""
 
 
 class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -268,16 +266,27 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def read_range(
         self, topic: str, partition: int, from_offset: int, to_offset: int, *, batch: int = 5000
     ) -> Iterator[Records]:
-        """Yield the committed records of ``[from_offset, to_offset)`` in order, at most ``batch`` at a time.
+        """Yield the committed records of ``[from_offset, to_offset)`` in order; see :meth:`read_ranges`."""
+        for _, records in self.read_ranges([Span(topic, partition, from_offset, to_offset)], batch=batch):
+            yield records
 
-        It ends when the position has passed the range, never on a count: markers of transactions and compacted
-        records take offsets. Raises :class:`RangeGone` where the log begins after or ends before the range, and
-        :class:`KafkaUnavailable` where no record comes for ``timeout`` seconds.
+    def read_ranges(self, spans: Sequence[Span], *, batch: int = 5000) -> Iterator[tuple[int, Records]]:
+        """Yield (position in ``spans``, records), at most ``batch`` at a time; those of one span come in order.
+
+        All spans are fetched at once. A span ends when its position has passed it, never on a count: markers of
+        transactions and compacted records take offsets. Raises :class:`RangeGone` where the log begins after a span's
+        first offset or ends before its last, and :class:`KafkaUnavailable` where nothing comes for ``timeout`` seconds.
         """
-        if to_offset <= from_offset:
-            return
-        with self._reader(to_offset - from_offset) as reader:
-            yield from read(reader, (topic, partition), (from_offset, to_offset), batch=batch, timeout=self.timeout)
+        waiting = [at for at, span in enumerate(spans) if span.to_offset > span.from_offset]
+        while waiting:
+            # A consumer reads a partition at one place only.
+            firsts = {(spans[at].topic, spans[at].partition): at for at in reversed(waiting)}
+            wave = sorted(firsts.values())
+            waiting = [at for at in waiting if at not in wave]
+            own = [spans[at] for at in wave]
+            with self._reader(sum(span.to_offset - span.from_offset for span in own)) as reader:
+                for at, records in read(reader, own, batch=batch, timeout=self.timeout):
+                    yield wave[at], records
 
     @contextmanager
     def _reader(self, width: int) -> Iterator[Consumer]:

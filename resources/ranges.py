@@ -7,9 +7,9 @@ clients and their configuration (``resources/kafka.py``).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resources.errors import KafkaError, KafkaUnavailable, RangeGone
 
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 #: librdkafka's names for "what you ask for is not there (any more)".
 GONE = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "OFFSET_OUT_OF_RANGE"})
+
+
+class Span(NamedTuple):
+    """Offsets ``[from_offset, to_offset)`` of one partition."""
+
+    topic: str
+    partition: int
+    from_offset: int
+    to_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,60 +45,85 @@ class Records:
     headers: dict[int, list[tuple[str, bytes | None]]]
 
 
-def read(
-    reader: Consumer, at: tuple[str, int], offsets: tuple[int, int], *, batch: int, timeout: float
-) -> Iterator[Records]:
-    """Yield the records of ``offsets`` (first, end) of the (topic, partition) ``at``; see ``KafkaResource.read_range``.
+def read(reader: Consumer, spans: Sequence[Span], *, batch: int, timeout: float) -> Iterator[tuple[int, Records]]:
+    """Yield (position in ``spans``, records), all spans at once; see ``KafkaResource.read_ranges``.
 
-    ``reader`` reports the ends of partitions and raises on an offset that is out of range.
+    ``reader`` reports the ends of partitions and raises on an offset that is out of range. No two of ``spans`` lie in
+    one partition.
     """
     from confluent_kafka import KafkaException, TopicPartition
 
-    topic, partition = at
-    from_offset, to_offset = offsets
-    name = f"{topic}/{partition}"
+    open_spans = {(span.topic, span.partition): at for at, span in enumerate(spans)}
     try:
-        low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout, cached=False)
-        if from_offset < low:
-            raise RangeGone(f"{name}: offset {from_offset} is gone, the log begins at {low}")
-        if to_offset > high:
-            raise RangeGone(f"{name}: offset {to_offset} is not there, the log ends at {high}: it was made anew or cut")
-        reader.assign([TopicPartition(topic, partition, from_offset)])
-        position, heard = from_offset, time.monotonic()
-        while position < to_offset:
+        reader.assign([TopicPartition(span.topic, span.partition, span.from_offset) for span in spans])
+        heard = time.monotonic()
+        while open_spans:
             # The short wait bounds what a range that ends in markers costs: consume() waits to fill its number.
-            messages = reader.consume(min(batch, to_offset - position), 0.02)
+            messages = reader.consume(batch, 0.02)
             if not messages:
                 if time.monotonic() - heard > timeout:
-                    raise KafkaUnavailable(f"{name}: no record after offset {position} in {timeout:.0f} s")
+                    waiting = ", ".join(f"{topic}/{partition}" for topic, partition in open_spans)
+                    raise KafkaUnavailable(f"no record came from {waiting} in {timeout:.0f} s")
                 continue
             heard = time.monotonic()
-            good = [message for message in messages if message.error() is None]
-            ended = _end_of(name, messages, to_offset) if len(good) < len(messages) else False
-            if good:
-                records = _columns(good, to_offset)
-                position = good[-1].offset() + 1
-                if records.offsets:
-                    yield records
-            if ended:
-                return
+            ended: list[tuple[str, int]] = []
+            for partition, group in _by_partition(messages, len(spans)):
+                at = open_spans.get(partition)
+                if at is None:
+                    # Of a span that is read to its end, fetched before the broker knew.
+                    _raise_fatal(group)
+                    continue
+                good = [message for message in group if message.error() is None]
+                if good:
+                    records = _columns(good, spans[at].to_offset)
+                    if records.offsets:
+                        yield at, records
+                past = bool(good) and good[-1].offset() + 1 >= spans[at].to_offset
+                if past or (len(good) < len(group) and _ends(spans[at], group)):
+                    ended.append(partition)
+                    del open_spans[partition]
+            if ended and open_spans:
+                reader.incremental_unassign([TopicPartition(*partition) for partition in ended])
     except KafkaException as error:
         raise typed(error) from None
 
 
-def _end_of(name: str, messages: list[Any], to_offset: int) -> bool:
-    """Return whether an end-of-partition notice lies at or past the range's end; raise what the other errors mean."""
+def _by_partition(messages: list[Any], partitions: int) -> Iterator[tuple[tuple[str, int], list[Any]]]:
+    """Yield the runs of ``messages`` that come from one partition; a fetch brings long ones."""
+    if partitions == 1:
+        yield (messages[0].topic(), messages[0].partition()), messages
+        return
+    places = [(message.topic(), message.partition()) for message in messages]
+    first = 0
+    for at in range(1, len(places) + 1):
+        if at == len(places) or places[at] != places[first]:
+            yield places[first], messages[first:at]
+            first = at
+
+
+def _raise_fatal(messages: list[Any]) -> None:
+    for message in messages:
+        error = message.error()
+        if error is not None and error.fatal():
+            raise KafkaError(error.str())
+
+
+def _ends(span: Span, messages: list[Any]) -> bool:
+    """Return whether an end-of-partition notice lies at or past the span's end; raise what the other errors mean."""
+    name = f"{span.topic}/{span.partition}"
     for message in messages:
         error = message.error()
         if error is None:
             continue
         code = error.name()
         if code == "_PARTITION_EOF":
-            if message.offset() >= to_offset:
+            if message.offset() >= span.to_offset:
                 return True
-            raise RangeGone(f"{name}: the log ends at {message.offset()}, before offset {to_offset}")
+            raise RangeGone(
+                f"{name}: the log ends at {message.offset()}, before offset {span.to_offset}: it was made anew or cut"
+            )
         if code in GONE or code == "_AUTO_OFFSET_RESET":
-            raise RangeGone(f"{name}: {error.str()}")
+            raise RangeGone(f"{name}: offset {span.from_offset} is not there: {error.str()}")
         if error.fatal():
             raise KafkaError(f"{name}: {error.str()}")
     return False

@@ -240,6 +240,8 @@ def _typed(error: Exception, password: str) -> Exception:
         refused = False
         while chain is not None and not refused:
             refused = isinstance(chain, (NewConnectionError, ConnectionRefusedError))
+            if refused:
+                text = f"the warehouse does not answer: {chain}"
             chain = chain.__cause__ or chain.__context__ or getattr(chain, "reason", None)
         return WarehouseUnavailable(text, sent=not refused)
     return WarehouseError(text)

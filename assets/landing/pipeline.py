@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from resources.kafka import Bus
 from resources.ledger import Landed, Ledger, Range
-from resources.ranges import Records
+from resources.ranges import Records, Span
 from resources.warehouse import Warehouse
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Bytes of payload from which a block is cut before its span is full.
-MAX_BLOCK_BYTES = 64 * 1024 * 1024
+MAX_BLOCK_BYTES = 32 * 1024 * 1024
 #: Inserts at a time: one is parsed by the warehouse while the next is built and sent.
 INSERTS = 2
 
@@ -67,36 +67,57 @@ class Block:
             self.headers |= {base + at: headers for at, headers in records.headers.items() if first <= at < last}
 
 
-def blocks(work: Range, batches: Iterator[Records], *, size: int, max_bytes: int = MAX_BLOCK_BYTES) -> Iterator[Block]:
-    """Yield the blocks of ``work``: its offsets cut every ``size``, independent of how ``batches`` came.
+class Cutter:
+    """Cuts the records of one range into blocks as they come.
 
-    A block is also cut after the record whose bytes reach ``max_bytes``, which depends on the records alone. Spans
-    without any record yield none.
+    A block ends every ``size`` offsets, counted from the range's start, and after the record whose bytes reach
+    ``max_bytes``: both depend on the records alone, not on how the fetches brought them. A span without any record
+    makes no block.
     """
 
-    def start(offset: int) -> Block:
-        grid = work.from_offset + (offset - work.from_offset) // size * size
-        return Block(replace(work, from_offset=offset, to_offset=min(work.to_offset, grid + size)))
+    def __init__(self, work: Range, *, size: int, max_bytes: int = MAX_BLOCK_BYTES) -> None:
+        self._work, self._size, self._max_bytes = work, size, max_bytes
+        self._block = self._start(work.from_offset)
 
-    block = start(work.from_offset)
-    for records in batches:
+    def _start(self, offset: int) -> Block:
+        grid = self._work.from_offset + (offset - self._work.from_offset) // self._size * self._size
+        return Block(replace(self._work, from_offset=offset, to_offset=min(self._work.to_offset, grid + self._size)))
+
+    def take(self, records: Records) -> Iterator[Block]:
+        """Take the next records of the range and yield the blocks that they complete."""
         at, end = 0, len(records.offsets)
         while at < end:
-            if records.offsets[at] >= block.span.to_offset:
-                if block.offsets:
-                    yield block
+            if records.offsets[at] >= self._block.span.to_offset:
+                yield from self.rest()
                 first = records.offsets[at]
-                block = start(first - (first - work.from_offset) % size)
+                self._block = self._start(first - (first - self._work.from_offset) % self._size)
+            block = self._block
             until = bisect_left(records.offsets, block.span.to_offset, at, end)
-            until = _within(records.values, at, until, max_bytes - block.bytes)
+            until = _within(records.values, at, until, self._max_bytes - block.bytes)
             block.take(records, at, until)
             at = until
-            if block.bytes >= max_bytes:
+            if block.bytes >= self._max_bytes:
                 following = block.offsets[-1] + 1
                 yield replace(block, span=replace(block.span, to_offset=following))
-                block = start(min(following, work.to_offset))
-    if block.offsets:
-        yield block
+                self._block = self._start(min(following, self._work.to_offset))
+
+    def rest(self) -> Iterator[Block]:
+        """Yield the block that is not complete, if it holds a record."""
+        if self._block.offsets:
+            yield self._block
+
+
+def blocks(
+    ranges: Sequence[Range], batches: Iterator[tuple[int, Records]], *, size: int, max_bytes: int = MAX_BLOCK_BYTES
+) -> Iterator[tuple[int, Block]]:
+    """Yield (position in ``ranges``, block) for ``batches`` of their records, which may come interleaved."""
+    cutters = [Cutter(work, size=size, max_bytes=max_bytes) for work in ranges]
+    for at, records in batches:
+        for block in cutters[at].take(records):
+            yield at, block
+    for at, cutter in enumerate(cutters):
+        for block in cutter.rest():
+            yield at, block
 
 
 def _within(values: Sequence[bytes | None], first: int, last: int, room: int) -> int:
@@ -171,34 +192,31 @@ def copy(
     clock: Callable[[], float] = time.time,
 ) -> list[Landed]:
     """Insert the records of ``ranges`` and return what each came to; nothing is noted."""
-    landed: list[Landed] = []
+    rows, sizes = [0] * len(ranges), [0] * len(ranges)
     now = int(clock() * 1000)
+    spans = [Span(work.topic, work.partition, work.from_offset, work.to_offset) for work in ranges]
 
     def insert(block: Block) -> None:
-        rows = table(block, landed_at_ms=now)
-        target.insert_arrow("raw.events", rows, token=block.span.landing_id, settings=_INSERT_SETTINGS)
+        columns = table(block, landed_at_ms=now)
+        target.insert_arrow("raw.events", columns, token=block.span.landing_id, settings=_INSERT_SETTINGS)
 
     with ThreadPoolExecutor(INSERTS, thread_name_prefix="landing") as pool:
         under_way: deque[Future[None]] = deque()
         try:
-            for work in ranges:
-                rows = size = 0
-                batches = bus.read_range(work.topic, work.partition, work.from_offset, work.to_offset)
-                for block in blocks(work, batches, size=block_events):
-                    rows += len(block.offsets)
-                    size += block.bytes
-                    # One block waits while the others are sent: memory stays bounded, and an error shows soon.
-                    while len(under_way) > INSERTS:
-                        under_way.popleft().result()
-                    under_way.append(pool.submit(insert, block))
-                landed.append(Landed(work, rows, size))
+            for at, block in blocks(ranges, bus.read_ranges(spans), size=block_events):
+                rows[at] += len(block.offsets)
+                sizes[at] += block.bytes
+                # One block waits while the others are sent: memory stays bounded, and an error shows soon.
+                while len(under_way) > INSERTS:
+                    under_way.popleft().result()
+                under_way.append(pool.submit(insert, block))
             while under_way:
                 under_way.popleft().result()
         except BaseException:
             for future in under_way:
                 future.cancel()
             raise
-    return landed
+    return [Landed(work, rows[at], sizes[at]) for at, work in enumerate(ranges)]
 
 
 def touch(warehouse: Warehouse, ranges: Sequence[Range]) -> None:
