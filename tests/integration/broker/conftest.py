@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.conftest import ROOT, free_port
 
-PATIENCE = 60.0
+PATIENCE = 20.0
 
 
 class Kafka:
@@ -72,7 +72,8 @@ class Kafka:
             consumer.close()
 
     def watermarks(self, topic: str, partition: int = 0) -> tuple[int, int]:
-        consumer = self.consumer()
+        """The first and the next offset, decided or not."""
+        consumer = self.consumer(isolation_level="read_uncommitted")
         try:
             return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)  # type: ignore[no-any-return]
         finally:

@@ -49,7 +49,7 @@ def test_mlflow_keeps_runs_and_versions_in_postgresql(database: str, monkeypatch
 
 def test_dagster_keeps_runs_in_postgresql(database: str, tmp_path: Path) -> None:
     pytest.importorskip("dagster_postgres", reason="needs the extra `production` (uv sync --extra production)")
-    # The driver is named: SQLAlchemy 2.1 takes psycopg 3 otherwise, whose NOTIFY has no parameters, and every run fails.
+    # The driver is named: SQLAlchemy 2.1 else takes psycopg 3, whose NOTIFY has no parameters, and every run fails.
     url = database.replace("postgresql://", "postgresql+psycopg2://")
     (tmp_path / "dagster.yaml").write_text(
         f"""
