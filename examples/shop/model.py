@@ -45,9 +45,9 @@ class Service:
 
 
 SERVICES = (
-    Service("inventory", "reserve_stock", 2, 1.15, 0.45, 0.10, 12.0, 3, 0.012, 0.045, 0.6, 420.0),
-    Service("payment", "charge_payment", 4, 3.3, 0.50, 0.10, 24.0, 3, 0.020, 0.055, 0.4, 610.0),
-    Service("notification", "send_confirmation", 1, 0.62, 0.40, 0.10, 12.0, 4, 0.012, 0.040, 0.3, 260.0),
+    Service("inventory", "reserve_stock", 2, 1.45, 0.42, 0.16, 15.0, 3, 0.045, 0.015, 0.6, 420.0),
+    Service("payment", "charge_payment", 4, 3.3, 0.42, 0.16, 30.0, 3, 0.060, 0.022, 0.4, 610.0),
+    Service("notification", "send_confirmation", 1, 0.68, 0.38, 0.16, 12.0, 4, 0.045, 0.015, 0.3, 260.0),
 )
 
 
@@ -95,7 +95,7 @@ def orders(random: np.random.Generator, *, begin: datetime, days: float, per_day
     curve = np.interp(clock % 24, np.arange(25) + 0.5, [*HOURLY, HOURLY[0]], period=24)
     weekday = np.array(WEEKDAY)[(begin.weekday() + (clock // 24).astype(np.int64)) % 7]
     # Demand wanders: a slow random walk around the curve that forgets itself within an hour or so.
-    wander = _wander(random, len(minutes))
+    wander = _wander(random, len(minutes), spread=0.22, memory=0.98)
     rate = curve / np.mean(HOURLY) * weekday * wander * per_day / 1440
     cumulative = np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2)])
     count = int(random.poisson(cumulative[-1]))
@@ -109,7 +109,7 @@ def orders(random: np.random.Generator, *, begin: datetime, days: float, per_day
         digital=random.random(count) < 0.25,
         # Few customers order often, many once.
         customer=np.floor(8_000 * random.random(count) ** 2).astype(np.int64),
-        issuer_down=random.random(count) < 0.012,
+        issuer_down=random.random(count) < 0.02,
     )
 
 
@@ -119,17 +119,22 @@ def brownouts(random: np.random.Generator, *, days: float, per_day: float) -> li
     for number in range(len(SERVICES)):
         for _ in range(int(random.poisson(per_day * days))):
             start = float(random.uniform(0, days * DAY))
-            length = float(random.uniform(8, 40) * 60)
-            slowdown, error = float(random.uniform(0.2, 1.2)), float(random.uniform(0.2, 1.0))
+            length = float(random.uniform(6, 25) * 60)
+            slowdown, error = float(random.uniform(0.1, 0.6)), float(random.uniform(0.1, 0.6))
             found.append(Brownout(number, start, start + length, slowdown, error))
     return sorted(found, key=lambda brownout: brownout.start)
 
 
-def _wander(random: np.random.Generator, count: int) -> Floats:
-    """Return a factor around 1 for each minute."""
-    steps, value = random.normal(0, 0.045, count), 0.0
-    walk = np.empty(count)
+def conditions(random: np.random.Generator, *, days: float) -> Floats:
+    """Return a factor of each service's errors for each minute, shaped (services, minutes): some hours are bad ones."""
+    return np.stack([_wander(random, int(days * 1440) + 2, spread=1.0, memory=0.95) for _ in SERVICES])
+
+
+def _wander(random: np.random.Generator, count: int, *, spread: float, memory: float) -> Floats:
+    """Return a factor around 1 for each minute, whose logarithm has standard deviation ``spread``."""
+    steps = random.normal(0, spread * (1 - memory**2) ** 0.5, count)
+    walk, value = np.empty(count), float(random.normal(0, spread))
     for minute, step in enumerate(steps.tolist()):
-        value = 0.98 * value + step
+        value = memory * value + step
         walk[minute] = value
     return np.exp(walk)

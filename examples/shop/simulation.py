@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from examples.shop.model import CHANNELS, REFERENCE_RATE, SERVICES, Brownout, Orders
+from examples.shop.model import CHANNELS, REFERENCE_RATE, SERVICES, Brownout, Floats, Orders
 
 ORCHESTRATOR = len(SERVICES)  # position of the orchestrator among those who emit events
 QUEUE_PER_WORKER = 5  # a service takes no more into its queue
@@ -113,11 +113,19 @@ class Simulation:
     """Orders run through the services until ``until``; what is unfinished then stays unfinished."""
 
     def __init__(
-        self, orders: Orders, brownouts: list[Brownout], random: np.random.Generator, *, per_day: float, until: float
+        self,
+        orders: Orders,
+        brownouts: list[Brownout],
+        conditions: Floats,
+        random: np.random.Generator,
+        *,
+        per_day: float,
+        until: float,
     ) -> None:
         self.workers = [max(1, round(service.workers * per_day / REFERENCE_RATE)) for service in SERVICES]
         self._queues = [_Queue(size, list(range(size))[::-1]) for size in self.workers]
         self._brownouts = [[b for b in brownouts if b.service == number] for number in range(len(SERVICES))]
+        self._conditions = conditions.tolist()
         self._until = until
         self._course = Course()
         self._heap: list[tuple[float, int, Callable[[float, _Attempt], None], _Attempt]] = []
@@ -183,7 +191,8 @@ class Simulation:
         service, draw, order = SERVICES[attempt.service], self._draw, attempt.order
         load = queue.in_flight()
         pressure = load / queue.size
-        hazard = service.error + service.error_load * pressure * pressure
+        hazard = service.error * self._conditions[attempt.service][int(now / 60)]
+        hazard += service.error_load * pressure * pressure
         run = service.median_s * exp(service.spread * draw.normal()) * (1 + service.stretch * pressure)
         for brownout in self._brownouts[attempt.service]:
             if brownout.start < now < brownout.end:

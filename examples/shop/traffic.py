@@ -12,7 +12,7 @@ import numpy as np
 
 from examples.columns import pick, running_count
 from examples.shop.metrics import component_health, service_metrics
-from examples.shop.model import CHANNELS, DAY, SERVICES, Floats, Orders, brownouts, orders
+from examples.shop.model import CHANNELS, DAY, SERVICES, Floats, Orders, brownouts, conditions, orders
 from examples.shop.simulation import Course, EndRow, Simulation, StepRow
 from examples.source import Ints, Part, Source
 
@@ -26,7 +26,7 @@ def traffic(
     seed: int = 0,
     days: float = 1.0,
     orders_per_day: float = 20_000.0,
-    brownouts_per_day: float = 2.0,
+    brownouts_per_day: float = 4.0,
     end: datetime | None = None,
 ) -> Source:
     """Return ``days`` of the shop's events up to ``end`` (UTC; now, to the second, if None).
@@ -36,10 +36,11 @@ def traffic(
     """
     finish = (end or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
     begin = finish - timedelta(days=days)
-    of_orders, of_brownouts, of_course, of_health = np.random.default_rng(seed).spawn(4)
+    of_orders, of_brownouts, of_conditions, of_course, of_health = np.random.default_rng(seed).spawn(5)
     ordered = orders(of_orders, begin=begin, days=days, per_day=orders_per_day)
     troubles = brownouts(of_brownouts, days=days, per_day=brownouts_per_day)
-    simulation = Simulation(ordered, troubles, of_course, per_day=orders_per_day, until=days * DAY)
+    hours = conditions(of_conditions, days=days)
+    simulation = Simulation(ordered, troubles, hours, of_course, per_day=orders_per_day, until=days * DAY)
     course = simulation.run()
 
     begin_us = round(begin.timestamp() * 1e6)
