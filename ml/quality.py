@@ -67,13 +67,18 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What is expected of one table. ``where`` limits the rows looked at, so that a big table is never read whole."""
+    """What is expected of one table. ``where`` limits the rows looked at, so that a big table is never read whole.
+
+    ``on_report`` attaches the checks to the report, for an asset that is made so often that checking it each time
+    would cost more than making it.
+    """
 
     asset: str
     table: str
     checks: tuple[Check, ...]
     where: str = ""
     final: bool = False
+    on_report: bool = False
     description: str = ""
 
 

@@ -1,5 +1,10 @@
 """Quality of the landed and mart tables: suites, their evaluation as asset checks, and the report."""
 
-from assets.quality.report import quality_report
+import dagster as dg
 
-__all__ = ["quality_report"]
+from assets.quality.report import REPORT, check_specs, quality_report
+
+#: The report with every check that it evaluates; selecting the report alone leaves out the checks on other assets.
+QUALITY = dg.AssetSelection.assets(REPORT) | dg.AssetSelection.checks(*(spec.key for spec in check_specs()))
+
+__all__ = ["QUALITY", "quality_report"]

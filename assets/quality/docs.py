@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from assets.quality.catalogue import PREFIX
 from ml.quality import CheckOutcome, Outcome, summary
 
 _STATIC = Path(__file__).parent / "static"
@@ -205,7 +206,7 @@ def _index(outcomes: Sequence[CheckOutcome], pages: dict[str, str], *, run_id: s
 def _section(checks: Sequence[CheckOutcome], page: str) -> str:
     suite = checks[0].suite
     rows = "".join(
-        f"<tr><td>{html.escape(outcome.check.name)}</td><td>{_verdict(outcome)}</td>"
+        f"<tr><td>{html.escape(outcome.check.name.removeprefix(PREFIX))}</td><td>{_verdict(outcome)}</td>"
         f'<td class="soft">{_count(len(outcome.outcomes), "expectation")}</td>'
         f"<td>{html.escape(outcome.check.description if outcome.success else outcome.message)}</td></tr>"
         for outcome in checks

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ml.quality import SCHEMA_WISE, CheckOutcome, Expectation, Observed, Suite, judge_check
+from ml.quality import SCHEMA_WISE, Check, CheckOutcome, Expectation, Observed, Suite, judge_check
 from resources.errors import WarehouseError, WarehouseUnavailable
 
 _SAMPLE = 5
@@ -42,17 +42,18 @@ class _Query:
 
 
 def evaluate(
-    tables: Tables, suites: Sequence[Suite], *, names: Callable[[Suite, str], bool] | None = None
+    tables: Tables, suites: Sequence[Suite], *, chosen: Callable[[Suite, Check], bool] | None = None
 ) -> list[CheckOutcome]:
     """Evaluate suites with one query a table (and one for all their columns), in the order that they come.
 
-    ``names`` chooses checks by suite and check name. Whatever cannot be evaluated (no such table or column, a query
-    that the warehouse refuses) counts as failed, with the reason; only :class:`WarehouseUnavailable` is raised.
+    ``chosen`` says of each check whether to evaluate it; a table without one is not read. Whatever cannot be evaluated
+    (no such table or column, a query that the warehouse refuses) counts as failed, with the reason; only
+    :class:`WarehouseUnavailable` is raised.
     """
     columns = _columns(tables, suites)
     outcomes = []
     for suite in suites:
-        checks = [check for check in suite.checks if names is None or names(suite, check.name)]
+        checks = [check for check in suite.checks if chosen is None or chosen(suite, check)]
         wanted = [expectation for check in checks for expectation in check.expectations]
         seen = _observe(tables, suite, wanted, columns.get(suite.table, {}))
         outcomes += [judge_check(suite, check, seen) for check in checks]

@@ -13,7 +13,8 @@ import dagster as dg
 
 from assets.quality.catalogue import suites
 from assets.quality.pushdown import evaluate
-from ml.quality import CheckOutcome, summary
+from assets.refusal import refuse_when_blocked
+from ml.quality import Check, CheckOutcome, Suite, summary
 from resources.settings import get_settings
 from resources.warehouse import WarehouseResource
 
@@ -24,18 +25,25 @@ RESULTS = "quality.results"
 DATA_VERSION = "data_version"
 
 
+def check_key(suite: Suite, check: Check) -> dg.AssetCheckKey:
+    """Return the key of a suite's check: on its own asset, or on the report where the suite says ``on_report``."""
+    if suite.on_report:
+        return dg.AssetCheckKey(REPORT, f"{suite.asset.replace('/', '_')}_{check.name}")
+    return dg.AssetCheckKey(dg.AssetKey(suite.asset.split("/")), check.name)
+
+
 def check_specs() -> list[dg.AssetCheckSpec]:
     """Return one spec a check, on the asset that it is about, and the report's own."""
+    keyed = [(check_key(suite, check), check) for suite in suites() for check in suite.checks]
     specs = [
         dg.AssetCheckSpec(
-            check.name,
-            asset=dg.AssetKey(suite.asset.split("/")),
+            key.name,
+            asset=key.asset_key,
             blocking=check.blocking,
             description=check.description,
             metadata={"severity": check.severity},
         )
-        for suite in suites()
-        for check in suite.checks
+        for key, check in keyed
     ]
     own = dg.AssetCheckSpec("complete", asset=REPORT, description="Every check of every suite could be evaluated.")
     return [*specs, own]
@@ -43,6 +51,7 @@ def check_specs() -> list[dg.AssetCheckSpec]:
 
 # Dagster's own dbt integration passes `allow_arbitrary_check_specs` for the same need: checks on assets that another
 # step makes. One step evaluates them all, for Great Expectations must be imported once at most.
+# A job that selects a table selects its checks with it, hence `can_subset`.
 @dg.multi_asset(
     name="quality_report",
     specs=[
@@ -61,42 +70,57 @@ def check_specs() -> list[dg.AssetCheckSpec]:
     ],
     check_specs=check_specs(),
     allow_arbitrary_check_specs=True,
+    hooks={refuse_when_blocked},
+    can_subset=True,
 )
 def quality_report(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
-    """Evaluate the suites in the warehouse, keep the results, write the pages."""
+    """Evaluate the suites in the warehouse, keep the results, write the pages.
+
+    A run that builds a table without the report evaluates that table's checks only, and imports no Great Expectations.
+    """
+    whole = REPORT in context.selected_asset_keys
+    chosen = context.selected_asset_check_keys
     evaluated_at = datetime.now(UTC)
-    outcomes = evaluate(warehouse, suites())
+    outcomes = evaluate(warehouse, suites(), chosen=lambda suite, check: whole or check_key(suite, check) in chosen)
     warehouse.insert_rows(
         RESULTS, result_rows(outcomes, context.run_id, evaluated_at), token=f"quality/{context.run_id}"
     )
     versions = _data_versions(context, [outcome.suite.asset for outcome in outcomes])
     for outcome in outcomes:
-        yield _check_result(outcome, versions[outcome.suite.asset])
-    errors = [one.error for outcome in outcomes for one in outcome.outcomes if one.error]
+        if check_key(outcome.suite, outcome.check) in chosen:
+            yield _check_result(outcome, versions[outcome.suite.asset])
     # The checks stand by now, whatever may befall the pages.
+    if whole:
+        yield from _report(context, outcomes, evaluated_at)
+
+
+def _report(
+    context: dg.AssetExecutionContext, outcomes: Sequence[CheckOutcome], evaluated_at: datetime
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
     from assets.quality.docs import write_data_docs
 
     page = write_data_docs(
         outcomes, get_settings().home / "quality" / "data_docs", run_id=context.run_id, evaluated_at=evaluated_at
     )
-    totals = summary(outcomes)
     yield dg.MaterializeResult(
         asset_key=REPORT,
         metadata={
-            **totals,
+            **summary(outcomes),
             "report": dg.MetadataValue.url(page.resolve().as_uri()),
             "failed": dg.MetadataValue.md(_failed(outcomes)),
         },
     )
-    yield dg.AssetCheckResult(
-        asset_key=REPORT,
-        check_name="complete",
-        passed=not errors,
-        severity=dg.AssetCheckSeverity.WARN,  # the checks concerned have failed themselves
-        description="; ".join(dict.fromkeys(errors))[:2000] if errors else "all were evaluated",
-    )
+    if dg.AssetCheckKey(REPORT, "complete") in context.selected_asset_check_keys:
+        errors = [one.error for outcome in outcomes for one in outcome.outcomes if one.error]
+        yield dg.AssetCheckResult(
+            asset_key=REPORT,
+            check_name="complete",
+            passed=not errors,
+            severity=dg.AssetCheckSeverity.WARN,  # the checks concerned have failed themselves
+            description="; ".join(dict.fromkeys(errors))[:2000] if errors else "all were evaluated",
+        )
 
 
 def result_rows(outcomes: Sequence[CheckOutcome], run_id: str, evaluated_at: datetime) -> list[dict[str, Any]]:
@@ -120,9 +144,10 @@ def result_rows(outcomes: Sequence[CheckOutcome], run_id: str, evaluated_at: dat
 
 
 def _check_result(outcome: CheckOutcome, data_version: str | None) -> dg.AssetCheckResult:
+    key = check_key(outcome.suite, outcome.check)
     return dg.AssetCheckResult(
-        asset_key=dg.AssetKey(outcome.suite.asset.split("/")),
-        check_name=outcome.check.name,
+        asset_key=key.asset_key,
+        check_name=key.name,
         passed=outcome.success,
         severity=dg.AssetCheckSeverity[outcome.check.severity],
         description=outcome.message[:2000],

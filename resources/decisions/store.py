@@ -51,6 +51,10 @@ class DecisionNotAuthorised(DecisionError):
     """The person may not approve or refuse."""
 
 
+class DecisionInvalid(DecisionError):
+    """The decision breaks the schema that its announcement has to keep; it is not recorded."""
+
+
 class PublishFailed(DecisionError):
     """The broker did not acknowledge the announcement; the decision is kept, and may be published again."""
 
@@ -96,14 +100,19 @@ class DecisionStore:
         """Write down a decision with the gate's verdict; the same one again changes nothing.
 
         ``decision`` has the columns of ``ops.decisions``, evidence as plain data (``ml.decisions.Decision.as_record``).
-        Raises :class:`DecisionConflict` where its id stands for another content.
+        Raises :class:`DecisionConflict` where its id stands for another content, :class:`DecisionInvalid` where one
+        that is allowed breaks its schema.
         """
+        if not allowed and not reasons:
+            raise ValueError("a refusal says why")
         identity = UUID(str(decision["decision_id"]))
         row = row_of(decision)
         existing = self._load([identity])
         if existing and row_of(fields_of(existing[0])) != row:
             raise DecisionConflict(f"decision {identity} is recorded with another content")
         if not existing:
+            if allowed:
+                _validated(stored(row, (), self.clock()))
             self._insert(row)
         made_at: datetime = decision["made_at"]
         # A crash may lie between two of these rows: whichever is missing is written now, at the same time, so that
@@ -113,8 +122,6 @@ class DecisionStore:
             DecisionEvent(made_at, "rung", actor, f"{decision['kind']} stands on {rung}", {"rung": rung}),
         ]
         if not allowed:
-            if not reasons:
-                raise ValueError("a refusal says why")
             events.append(DecisionEvent(made_at, "refused", actor, "; ".join(reasons), {"reasons": list(reasons)}))
         seen = {event.event for event in existing[0].events} if existing else set()
         missing = [event for event in events if event.event not in seen]
@@ -250,21 +257,11 @@ class DecisionStore:
 
     def _announce(self, decision: StoredDecision, *, status: str | None = None) -> dict[str, Any]:
         """Send the decision as a CloudEvent and return where it stands: topic, partition, offset."""
-        from events import codec
         from events.catalogue import TYPES
 
         if self.bus is None:
             raise PublishFailed("no bus is configured")
-        data = wire_payload(decision, status=status or decision.status)
-        value = codec.encode(
-            EVENT_TYPE,
-            data,
-            subject=decision.subject,
-            source=SOURCE,
-            id=f"{decision.decision_id}/{data['status']}",
-            time=self.clock(),
-            traceparent=traceparent(decision),
-        )
+        value = _event(decision, status or decision.status, self.clock())
         answers: list[tuple[Any, Any]] = []
         producer = self.bus.producer()
         topic = TYPES[EVENT_TYPE].topic
@@ -352,3 +349,28 @@ class DecisionStore:
             lives.setdefault(uuid_of(row["decision_id"]), []).append(event)
         now = self.clock()
         return [stored(row, tuple(lives.get(uuid_of(row["decision_id"]), ())), now) for row in rows]
+
+
+def _event(decision: StoredDecision, status: str, at: datetime) -> bytes:
+    """Return the announcement; its id is the decision and its status, so that repeating it announces nothing new."""
+    from events import codec
+
+    return codec.encode(
+        EVENT_TYPE,
+        wire_payload(decision, status=status),
+        subject=decision.subject,
+        source=SOURCE,
+        id=f"{decision.decision_id}/{status}",
+        time=at,
+        traceparent=traceparent(decision),
+    )
+
+
+def _validated(decision: StoredDecision) -> None:
+    """Raise :class:`DecisionInvalid` where the announcement would not be a valid event of its type."""
+    from events.validation import InvalidEvent, validate
+
+    try:
+        validate(_event(decision, "proposed", decision.made_at), received=decision.made_at)
+    except InvalidEvent as error:
+        raise DecisionInvalid(f"decision {decision.decision_id} breaks its schema: {error}") from error

@@ -24,13 +24,15 @@ _TABLES = {
         saga_id String, saga_type LowCardinality(String), started_at Nullable(DateTime64(6, 'UTC')),
         ended_at Nullable(DateTime64(6, 'UTC')), status LowCardinality(Nullable(String)), abort_reason Nullable(String),
         amount Nullable(Float64), steps UInt32, retries UInt32, compensations UInt32, duration_ms Nullable(Float64),
-        last_event_at DateTime64(6, 'UTC')""",
+        last_event_at DateTime64(6, 'UTC'), last_appended_at DateTime64(3, 'UTC')""",
     "marts.fct_saga_steps": """
         saga_id Nullable(String), saga_type LowCardinality(String), step LowCardinality(Nullable(String)),
         participant LowCardinality(Nullable(String)), attempt UInt32, step_number UInt32,
-        scheduled_at Nullable(DateTime64(6, 'UTC')), started_at Nullable(DateTime64(6, 'UTC')),
+        opened_at DateTime64(6, 'UTC'), scheduled_at Nullable(DateTime64(6, 'UTC')),
+        started_at Nullable(DateTime64(6, 'UTC')),
         ended_at Nullable(DateTime64(6, 'UTC')), status LowCardinality(Nullable(String)), queue_ms Nullable(Float64),
-        run_ms Nullable(Float64), load Nullable(Float64), retries UInt32, compensated UInt8, error Nullable(String)""",
+        run_ms Nullable(Float64), load Nullable(Float64), retries UInt32,
+        is_compensated UInt8, error Nullable(String)""",
 }
 
 
@@ -58,11 +60,11 @@ def build(warehouse: WarehouseResource, *, sagas: int = 300, seed: int = 7, land
                 step_rows.append(
                     {
                         "saga_id": saga, "saga_type": "order", "step": step, "participant": participant,
-                        "attempt": attempt, "step_number": position, "scheduled_at": at,
+                        "attempt": attempt, "step_number": position, "opened_at": at, "scheduled_at": at,
                         "started_at": at + timedelta(milliseconds=queue),
                         "ended_at": at + timedelta(milliseconds=queue + run),
                         "status": "failed" if broke else "completed", "queue_ms": queue, "run_ms": run, "load": load,
-                        "retries": attempt - 1, "compensated": 0, "error": "unavailable" if broke else None,
+                        "retries": attempt - 1, "is_compensated": 0, "error": "unavailable" if broke else None,
                     }
                 )  # fmt: skip
                 event = {
@@ -93,7 +95,7 @@ def build(warehouse: WarehouseResource, *, sagas: int = 300, seed: int = 7, land
                 "saga_id": saga, "saga_type": "order", "started_at": began, "ended_at": at,
                 "status": "aborted" if failed else "completed", "abort_reason": "technical" if failed else None,
                 "amount": float(rng.lognormal(4.0, 0.6)), "steps": 3, "retries": retries, "compensations": 0,
-                "duration_ms": (at - began).total_seconds() * 1000, "last_event_at": at,
+                "duration_ms": (at - began).total_seconds() * 1000, "last_event_at": at, "last_appended_at": now,
             }
         )  # fmt: skip
     warehouse.insert_rows("staging.stg_saga_events", event_rows)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(120)
 
 def outcomes(warehouse: WarehouseResource) -> dict[tuple[str, str], CheckOutcome]:
     found = pushdown.evaluate(warehouse, catalogue.suites())
-    return {(outcome.suite.asset, outcome.check.name): outcome for outcome in found}
+    return {(outcome.suite.asset, outcome.check.name.removeprefix(catalogue.PREFIX)): outcome for outcome in found}
 
 
 def failed(warehouse: WarehouseResource) -> dict[tuple[str, str], str]:

@@ -1,0 +1,5 @@
+"""Decisions as assets: what the platform proposes, with the evidence that it rests on."""
+
+from assets.decisions.saga_policy import saga_policy
+
+__all__ = ["saga_policy"]
