@@ -26,6 +26,8 @@ from resources.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
+_PORTS = ("warehouse_port", "broker_port", "router_port", "dagster_port", "mlflow_port", "docs_port")
+
 
 class StartFailed(RuntimeError):
     """A service did not start; the message says why, and what to do."""
@@ -159,8 +161,10 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """Return the environment of the services: the settings in force, as absolute paths and addresses."""
         home = self.settings.home.resolve()
+        ports = {f"ISTHMUS_{name.upper()}": str(getattr(self.settings, name)) for name in _PORTS}
         return {
             **os.environ,
+            **ports,
             "ISTHMUS_HOME": str(home),
             "ISTHMUS_WAREHOUSE_URL": f"http://127.0.0.1:{self.settings.warehouse_port}",
             "ISTHMUS_KAFKA_BOOTSTRAP": f"127.0.0.1:{self.settings.broker_port}",
