@@ -178,7 +178,7 @@ def boosted(columns: Sequence[int], *, seed: int = 0, **options: Any) -> Any:
 def linear(kinds: Sequence[str], columns: Sequence[int], *, c: float) -> Any:
     """Return a ridge-penalised logistic regression on the design of ``columns``."""
     return make_pipeline(_Chosen(list(columns)), Design([kinds[column] for column in columns]),
-                         LogisticRegression(C=c, max_iter=400))
+                         LogisticRegression(C=c, solver="newton-cholesky", tol=1e-3))
 
 
 class _Chosen(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
