@@ -133,6 +133,30 @@ def test_a_defect_of_ours_does_not_stop_the_bus(bootstrap: str, monkeypatch: pyt
     assert letter.header("isthmus-detail") == "RuntimeError"
 
 
+def test_a_topic_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    life = broker.run()
+    next(life)
+    KafkaResource(bootstrap=broker.bootstrap).ensure_topics()
+    to = producer(broker.bootstrap)
+    with in_process(broker.bootstrap):
+        write(to, "/before", range(20))
+        reader = Reader(broker.bootstrap)
+        all_there("/before", 20, reader)
+        reader.close()
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+        for future in admin.delete_topics([SAGAS]).values():
+            future.result(10)
+        write(to, "/after", range(20))
+        deadline = time.monotonic() + 60
+        while SAGAS not in admin.list_topics(timeout=10).topics:
+            assert time.monotonic() < deadline
+        reader = Reader(broker.bootstrap)
+        all_there("/after", 20, reader)
+        reader.close()
+    life.close()
+
+
 def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
