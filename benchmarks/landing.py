@@ -1,7 +1,7 @@
 """From topic to queryable row: ``python benchmarks/landing.py [--data PATH] [--quick]``.
 
-A million events of shop traffic (or of the data set in ``--data``) stand in one topic of an embedded broker. Three arms,
-interleaved, each in a fresh process whose clients are cold and whose modules are loaded:
+A million events of shop traffic (or of the data set in ``--data``) stand in the domain topics of an embedded broker.
+Three arms, interleaved, each in a fresh process whose clients are cold and whose modules are loaded:
 
 - ``landing``: what a landing run does, from the request (exact ranges) to the ledger's row, and then the count by a
   reader; the warehouse's own table and settings;
@@ -152,7 +152,7 @@ def floor_insert(bootstrap: str, url: str, ranges: list[Range]) -> tuple[float, 
         with pa.ipc.new_stream(sink, data.schema) as writer:
             writer.write_table(data)
         bodies.append((data.schema.names, sink.getvalue(), block.span.landing_id))
-        rows += len(block.offsets)
+        rows += block.rows
 
     began = time.perf_counter()
     warehouse = WarehouseResource(url=url)
@@ -179,9 +179,11 @@ def _arm(arm: str, bootstrap: str, url: str, ranges: list[Range]) -> tuple[float
     import clickhouse_connect
     import confluent_kafka
     import confluent_kafka.admin
+    import numpy
     import pyarrow
 
-    assert clickhouse_connect and confluent_kafka and pyarrow  # loaded before the clock starts
+    # Loaded before the clock starts, as in a worker of the warm pool.
+    assert all((clickhouse_connect, confluent_kafka, numpy, pyarrow))
     run: Callable[[str, str, list[Range]], tuple[float, int]] = globals()[arm]
     return run(bootstrap, url, ranges)
 

@@ -7,6 +7,7 @@ clients and their configuration (``resources/kafka.py``).
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from resources.errors import KafkaError, KafkaUnavailable, RangeGone
 
 if TYPE_CHECKING:
+    import numpy as np
     from confluent_kafka import Consumer
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
 
 
 #: librdkafka's names for "what you ask for is not there (any more)".
@@ -32,16 +37,18 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Consecutive records of one partition, a list per column, all of one length.
+    """Consecutive records of one partition by column, all columns of one length.
 
-    ``appended_at`` is the broker's append time in ms since 1970, -1 where the record carries only its producer's.
-    ``headers`` holds, by index, the headers of those records that have some.
+    ``offsets``, ``appended_at`` (the broker's append time in ms since 1970, -1 where the record carries only its
+    producer's) and ``sizes`` (bytes of the value) are int64. A key or value that is null is empty. ``headers`` holds,
+    by index, the headers of those records that have some.
     """
 
-    offsets: list[int]
-    appended_at: list[int]
-    keys: list[bytes | None]
-    values: list[bytes | None]
+    offsets: Ints
+    appended_at: Ints
+    sizes: Ints
+    keys: list[bytes]
+    values: list[bytes]
     headers: dict[int, list[tuple[str, bytes | None]]]
 
 
@@ -76,7 +83,7 @@ def read(reader: Consumer, spans: Sequence[Span], *, batch: int, timeout: float)
                 good = [message for message in group if message.error() is None]
                 if good:
                     records = _columns(good, spans[at].to_offset)
-                    if records.offsets:
+                    if records.values:
                         yield at, records
                 past = bool(good) and good[-1].offset() + 1 >= spans[at].to_offset
                 if past or (len(good) < len(group) and _ends(spans[at], group)):
@@ -93,11 +100,12 @@ def _by_partition(messages: list[Any], partitions: int) -> Iterator[tuple[tuple[
     if partitions == 1:
         yield (messages[0].topic(), messages[0].partition()), messages
         return
-    places = [(message.topic(), message.partition()) for message in messages]
+    numbers = [message.partition() for message in messages]
+    topics = [message.topic() for message in messages]
     first = 0
-    for at in range(1, len(places) + 1):
-        if at == len(places) or places[at] != places[first]:
-            yield places[first], messages[first:at]
+    for at in range(1, len(messages) + 1):
+        if at == len(messages) or numbers[at] != numbers[first] or topics[at] != topics[first]:
+            yield (topics[first], numbers[first]), messages[first:at]
             first = at
 
 
@@ -130,18 +138,24 @@ def _ends(span: Span, messages: list[Any]) -> bool:
 
 
 def _columns(messages: list[Any], to_offset: int) -> Records:
+    import numpy as np
     from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
     offsets = [message.offset() for message in messages]
     if offsets[-1] >= to_offset:
-        keep = next(index for index, offset in enumerate(offsets) if offset >= to_offset)
+        keep = bisect_left(offsets, to_offset)
         messages, offsets = messages[:keep], offsets[:keep]
-    stamps = [message.timestamp() for message in messages]
+    kinds, times = zip(*[message.timestamp() for message in messages], strict=True) if messages else ((), ())
+    appended = np.array(times, np.int64)
+    if set(kinds) - {TIMESTAMP_LOG_APPEND_TIME}:
+        appended[np.array(kinds) != TIMESTAMP_LOG_APPEND_TIME] = -1
+    values = [message.value() or b"" for message in messages]
     return Records(
-        offsets,
-        [at if kind == TIMESTAMP_LOG_APPEND_TIME else -1 for kind, at in stamps],
-        [message.key() for message in messages],
-        [message.value() for message in messages],
+        np.array(offsets, np.int64),
+        appended,
+        np.fromiter(map(len, values), np.int64, len(values)),
+        [message.key() or b"" for message in messages],
+        values,
         {index: headers for index, message in enumerate(messages) if (headers := message.headers())},
     )
 

@@ -11,7 +11,6 @@ the warehouse takes once; a range cut differently sends rows that collapse on th
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,27 +43,31 @@ class Target(Protocol):
 
 @dataclass(slots=True)
 class Block:
-    """Consecutive records of one range, by column, and the span of offsets that they stand for."""
+    """Consecutive records of one range in the pieces that they came in, and the span of offsets they stand for."""
 
     span: Range
-    offsets: list[int] = field(default_factory=list)
-    appended_at: list[int] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-    headers: dict[int, list[tuple[str, bytes | None]]] = field(default_factory=dict)
+    pieces: list[Records] = field(default_factory=list)
+    rows: int = 0
     bytes: int = 0
 
     def take(self, records: Records, first: int, last: int) -> None:
         """Append the records at the positions ``[first, last)``."""
-        base = len(self.offsets) - first
-        values = records.values[first:last]
-        self.offsets += records.offsets[first:last]
-        self.appended_at += records.appended_at[first:last]
-        self.keys += records.keys[first:last]
-        self.values += values
-        self.bytes += sum(map(len, filter(None, values)))
-        if records.headers:
-            self.headers |= {base + at: headers for at, headers in records.headers.items() if first <= at < last}
+        piece = Records(
+            records.offsets[first:last],
+            records.appended_at[first:last],
+            records.sizes[first:last],
+            records.keys[first:last],
+            records.values[first:last],
+            {at - first: headers for at, headers in records.headers.items() if first <= at < last},
+        )
+        self.pieces.append(piece)
+        self.rows += last - first
+        self.bytes += int(piece.sizes.sum())
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the last record."""
+        return int(self.pieces[-1].offsets[-1])
 
 
 class Cutter:
@@ -85,25 +88,26 @@ class Cutter:
 
     def take(self, records: Records) -> Iterator[Block]:
         """Take the next records of the range and yield the blocks that they complete."""
-        at, end = 0, len(records.offsets)
+        at, end = 0, len(records.values)
         while at < end:
-            if records.offsets[at] >= self._block.span.to_offset:
+            first = int(records.offsets[at])
+            if first >= self._block.span.to_offset:
                 yield from self.rest()
-                first = records.offsets[at]
                 self._block = self._start(first - (first - self._work.from_offset) % self._size)
             block = self._block
-            until = bisect_left(records.offsets, block.span.to_offset, at, end)
-            until = _within(records.values, at, until, self._max_bytes - block.bytes)
+            until = int(records.offsets.searchsorted(block.span.to_offset))
+            filled = int(records.sizes[at:until].cumsum().searchsorted(self._max_bytes - block.bytes))
+            until = min(until, at + filled + 1)
             block.take(records, at, until)
             at = until
             if block.bytes >= self._max_bytes:
-                following = block.offsets[-1] + 1
+                following = block.last_offset + 1
                 yield replace(block, span=replace(block.span, to_offset=following))
                 self._block = self._start(min(following, self._work.to_offset))
 
     def rest(self) -> Iterator[Block]:
         """Yield the block that is not complete, if it holds a record."""
-        if self._block.offsets:
+        if self._block.rows:
             yield self._block
 
 
@@ -120,47 +124,63 @@ def blocks(
             yield at, block
 
 
-def _within(values: Sequence[bytes | None], first: int, last: int, room: int) -> int:
-    """Return the end of the run of ``values`` from ``first`` that includes the one which fills ``room`` bytes."""
-    taken = sum(map(len, filter(None, values[first:last])))
-    if taken < room:
-        return last
-    for at in range(first, last):
-        room -= len(values[at] or b"")
-        if room <= 0:
-            return at + 1
-    return last
-
-
 def table(block: Block, *, landed_at_ms: int) -> pa.Table:
     """Return ``block`` in the columns of ``raw.events``; no record is touched by itself on the way.
 
     ``landed_at_ms`` stands in where the broker kept the producer's time: partition and expiry must not follow that.
     """
+    # Built from buffers: pa.array() of a list imports pandas, which costs a cold run more than its events do.
+    import numpy as np
     import pyarrow as pa
 
-    rows = len(block.offsets)
-    stamps = block.appended_at
-    if min(stamps) < 0:
-        stamps = [landed_at_ms if at < 0 else at for at in stamps]
+    def numbers(values: Any, kind: pa.DataType) -> pa.Array:
+        return pa.Array.from_buffers(kind, block.rows, [None, pa.py_buffer(values)])
+
+    appended = np.concatenate([piece.appended_at for piece in block.pieces])
+    appended[appended < 0] = landed_at_ms
+    keys = [key for piece in block.pieces for key in piece.keys]
+    values = [value for piece in block.pieces for value in piece.values]
+    topic = block.span.topic.encode()
     columns = {
         "topic": pa.DictionaryArray.from_arrays(
-            pa.repeat(pa.scalar(0, pa.int32()), rows), pa.array([block.span.topic])
+            numbers(np.zeros(block.rows, np.int32), pa.int32()), _texts([topic], [len(topic)]).cast(pa.string())
         ),
-        "partition": pa.repeat(pa.scalar(block.span.partition, pa.int32()), rows),
-        "generation": pa.repeat(pa.scalar(block.span.generation, pa.uint16()), rows),
-        "offset": pa.array(block.offsets, pa.int64()),
-        "appended_at": pa.array(stamps, pa.int64()).cast(pa.timestamp("ms", "UTC")),
-        "key": pa.array(block.keys, pa.binary()),
-        "value": pa.array(block.values, pa.binary()),
+        "partition": numbers(np.full(block.rows, block.span.partition, np.int32), pa.int32()),
+        "generation": numbers(np.full(block.rows, block.span.generation, np.uint16), pa.uint16()),
+        "offset": numbers(np.concatenate([piece.offsets for piece in block.pieces]), pa.int64()),
+        "appended_at": numbers(appended, pa.timestamp("ms", "UTC")),
+        "key": _texts(keys, np.fromiter(map(len, keys), np.int64, len(keys))),
+        "value": _texts(values, np.concatenate([piece.sizes for piece in block.pieces])),
     }
-    if block.headers:
-        pairs = [
-            [(name.encode(), value or b"") for name, value in dict(block.headers.get(at, ())).items()]
-            for at in range(rows)
-        ]
-        columns["headers"] = pa.array(pairs, pa.map_(pa.binary(), pa.binary()))
-    return pa.table(columns)
+    if any(piece.headers for piece in block.pieces):
+        columns["headers"] = _headers(block)
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _texts(values: list[bytes], sizes: Any) -> pa.Array:
+    import numpy as np
+    import pyarrow as pa
+
+    ends = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(sizes, out=ends[1:])
+    return pa.Array.from_buffers(pa.binary(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(values))])
+
+
+def _headers(block: Block) -> pa.Array:
+    """Return the headers column of ``block``; where a name repeats the last one stands."""
+    import numpy as np
+    import pyarrow as pa
+
+    ends, names, values = [0], [], []
+    for piece in block.pieces:
+        for at in range(len(piece.values)):
+            for name, value in dict(piece.headers.get(at, ())).items():
+                names.append(name.encode())
+                values.append(value or b"")
+            ends.append(len(names))
+    items = [_texts(column, np.fromiter(map(len, column), np.int64, len(column))) for column in (names, values)]
+    offsets = pa.Array.from_buffers(pa.int32(), len(ends), [None, pa.py_buffer(np.array(ends, np.int32))])
+    return pa.MapArray.from_arrays(offsets, *items)
 
 
 def land(
@@ -204,7 +224,7 @@ def copy(
         under_way: deque[Future[None]] = deque()
         try:
             for at, block in blocks(ranges, bus.read_ranges(spans), size=block_events):
-                rows[at] += len(block.offsets)
+                rows[at] += block.rows
                 sizes[at] += block.bytes
                 # One block waits while the others are sent: memory stays bounded, and an error shows soon.
                 while len(under_way) > INSERTS:
