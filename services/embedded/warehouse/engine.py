@@ -13,6 +13,7 @@ from pathlib import Path
 
 from services.embedded.warehouse.config import write_configuration
 from services.embedded.warehouse.connection import Connection, literal
+from services.embedded.warehouse.errors import EngineFault
 from services.embedded.warehouse.guard import Guard
 from services.embedded.warehouse.sessions import MARK, Sessions
 
@@ -38,6 +39,7 @@ class Engine:
         self._address = f"{path / 'store'}?config-file={config}"
         # Held open: the engine stops with its last connection.
         self._keeper = self.connect()
+        _make_default_ordinary(self._keeper)
         self.version, self.timezone = self._keeper.rows("SELECT version(), timezone()")[0]
         self.sessions = Sessions(self.connect)
         self._guard = Guard(self.connect())
@@ -95,6 +97,21 @@ class Engine:
             self._guard.close()
         self._keeper.close()
         os.close(self._lock_file)
+
+
+def _make_default_ordinary(connection: Connection) -> None:
+    """Make ``default`` a database as in the server, at each start; its tables stay.
+
+    chDB lays one over it that takes an unknown table's name for a file's: a missing table would be "access denied".
+    """
+    if connection.rows("SELECT engine FROM system.databases WHERE name = 'default'") != [["Overlay"]]:
+        return
+    connection.execute("DETACH DATABASE default")
+    try:
+        connection.execute("ATTACH DATABASE default")
+    except EngineFault:
+        # The first start: there is none yet under the overlay.
+        connection.execute("CREATE DATABASE default ENGINE = Atomic")
 
 
 def _lock(path: Path) -> int:

@@ -24,7 +24,7 @@ from services.embedded.warehouse.statements import first_word, tokens
 
 _FUNCTIONS = frozenset({b"file", b"eval", b"python", b"executable"})
 # A name can be written with escapes, so a backslash is suspicious too.
-_SUSPICIOUS = re.compile(rb"\b(file|eval|python|executable)\b|\\|\b(out|in)file\b", re.I)
+_SUSPICIOUS = re.compile(rb"\b(file|eval|python|executable|input)\b|\\|\b(out|in)file\b", re.I)
 _TABLE_ENGINES = frozenset(
     b"MergeTree ReplacingMergeTree SummingMergeTree AggregatingMergeTree CollapsingMergeTree CoalescingMergeTree "
     b"VersionedCollapsingMergeTree GraphiteMergeTree Memory Null Log TinyLog StripeLog Set Join Buffer Merge "
@@ -79,6 +79,9 @@ def _refuse_functions(words: list[bytes], *, strict: bool) -> None:
             raise Fault(INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed")
         if word == b"INFILE" and words[at - 1] == b"FROM":
             raise Fault(UNKNOWN_TYPE_OF_QUERY, "FROM INFILE is not allowed: send the data with the statement")
+        if word == b"input" and words[0] == b"INSERT" and words[at + 1 : at + 2] == [b"("]:
+            # chDB would insert nothing, and report success.
+            raise Fault(NOT_IMPLEMENTED, "input() is not available in the embedded warehouse: send an external table")
         name = word.strip(b'`"')
         if name not in _FUNCTIONS:
             continue
