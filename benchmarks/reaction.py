@@ -88,32 +88,30 @@ def measure(mode: str, events: int, seed: int) -> list[float]:
     ports = free_ports(6)
     names = ("warehouse_port", "broker_port", "router_port", "dagster_port", "mlflow_port", "docs_port")
     settings = Settings(home=folder, **dict(zip(names, ports, strict=True)))  # type: ignore[arg-type]
-    try:
-        with Stack(settings) as stack:
-            start_core(stack)
-            config = folder / "dagster" / "dagster.yaml"
-            config.write_text(instance_config(mode, config.read_text()))
-            stack.start(web_services(settings)[0])
-            producer = KafkaResource().producer(**{"linger.ms": 0})
-            taken = []
-            with dg.DagsterInstance.from_config(str(folder / "dagster")) as instance:
-                for number in track(range(events + 1), description=mode):
-                    saga = f"saga-{seed}-{number}"
-                    value = codec.encode(
-                        "isthmus.saga.started", {"saga_type": "order"}, subject=saga, source="/benchmarks/reaction"
-                    )
-                    before = time.time()
-                    producer.produce("isthmus.sagas", value, key=saga)
-                    producer.flush(10)
-                    started = wait_for_step(instance, before, 120)
-                    if started is None:
-                        raise RuntimeError(f"{mode}: an event was not landed within two minutes; see {stack.logs}")
-                    if number:  # the first one waits for the daemon to start
-                        taken.append(started - before)
-                    time.sleep(rng.uniform(6, 12))
-            return taken
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with Stack(settings) as stack:
+        start_core(stack)
+        config = folder / "dagster" / "dagster.yaml"
+        config.write_text(instance_config(mode, config.read_text()))
+        stack.start(web_services(settings)[0])
+        producer = KafkaResource().producer(**{"linger.ms": 0})
+        taken = []
+        with dg.DagsterInstance.from_config(str(folder / "dagster")) as instance:
+            for number in track(range(events + 1), description=mode):
+                saga = f"saga-{seed}-{number}"
+                value = codec.encode(
+                    "isthmus.saga.started", {"saga_type": "order"}, subject=saga, source="/benchmarks/reaction"
+                )
+                before = time.time()
+                producer.produce("isthmus.sagas", value, key=saga)
+                producer.flush(10)
+                started = wait_for_step(instance, before, 120)
+                if started is None:
+                    raise RuntimeError(f"{mode}: an event was not landed within two minutes; see {stack.logs}")
+                if number:  # the first one waits for the daemon to start
+                    taken.append(started - before)
+                time.sleep(rng.uniform(6, 12))
+    shutil.rmtree(folder)  # after a failure the logs in it are needed
+    return taken
 
 
 def main() -> None:
