@@ -94,10 +94,11 @@ select
     coalesce(finished.amount_completed_micros, 0) as amount_completed_micros,
     coalesce(finished.amount_aborted_micros, 0) as amount_aborted_micros,
     finished.duration_mean_ms as duration_mean_ms,
-    finished.duration_quantiles_ms[1] as duration_p50_ms,
-    finished.duration_quantiles_ms[2] as duration_p90_ms,
-    finished.duration_quantiles_ms[3] as duration_p95_ms,
-    finished.duration_quantiles_ms[4] as duration_p99_ms
+    -- An array cannot be null: where no saga ended it is empty, and an element of it would read as 0.
+    if(isNull(finished.duration_mean_ms), null, finished.duration_quantiles_ms[1]) as duration_p50_ms,
+    if(isNull(finished.duration_mean_ms), null, finished.duration_quantiles_ms[2]) as duration_p90_ms,
+    if(isNull(finished.duration_mean_ms), null, finished.duration_quantiles_ms[3]) as duration_p95_ms,
+    if(isNull(finished.duration_mean_ms), null, finished.duration_quantiles_ms[4]) as duration_p99_ms
 from hours
 left join began on hours.saga_type = began.saga_type and hours.hour = began.hour
 left join finished on hours.saga_type = finished.saga_type and hours.hour = finished.hour
