@@ -1,0 +1,1 @@
+"""Exactness under load and kills: what was sent, once in raw, once in staging, and right in every mart."""
