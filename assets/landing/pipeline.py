@@ -10,10 +10,12 @@ the warehouse takes once; a range cut differently sends rows that collapse on th
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -220,7 +222,7 @@ def copy(
         columns = table(block, landed_at_ms=now)
         target.insert_arrow("raw.events", columns, token=block.span.landing_id, settings=_INSERT_SETTINGS)
 
-    with ThreadPoolExecutor(INSERTS, thread_name_prefix="landing") as pool:
+    with _young_garbage_only(), ThreadPoolExecutor(INSERTS, thread_name_prefix="landing") as pool:
         under_way: deque[Future[None]] = deque()
         try:
             for at, block in blocks(ranges, bus.read_ranges(spans), size=block_events):
@@ -237,6 +239,20 @@ def copy(
                 future.cancel()
             raise
     return [Landed(work, rows[at], sizes[at]) for at, work in enumerate(ranges)]
+
+
+@contextmanager
+def _young_garbage_only() -> Iterator[None]:
+    """Keep the garbage collector off what was there before.
+
+    Every record is an object for a moment; that many make the collector walk the whole process again and again, which
+    takes more time than the records do.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def touch(warehouse: Warehouse, ranges: Sequence[Range]) -> None:
