@@ -84,6 +84,10 @@ class Settings(BaseSettings):
         default=None,
         description="Key of the keyed hash for `x-pii: hash`; default: one made at first use under `home`.",
     )
+    approvers: list[str] = Field(
+        default_factory=list,
+        description="Who may approve or refuse a decision, JSON; empty: whoever holds the warehouse's password.",
+    )
     actuation: dict[DecisionKind, Literal["dry-run", "apply"]] = Field(
         default_factory=dict, description="Kinds of decision that may act without a person; default: none."
     )

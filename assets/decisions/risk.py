@@ -3,11 +3,13 @@
 What belongs here: asking the registry. What does not: training or promoting (``assets.sagas``).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ml.decisions import ModelRead
 from ml.policy import Risk
+from ml.sagas.types import saga_type as declared
+from resources.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,33 @@ class Champion:
     risk: Risk
 
 
-def champion_of(registry: Any, saga_type: str) -> Champion | None:
-    """Return the champion of a saga type; None where none was promoted: a rule decides then."""
+def model_name(saga_type: str, outcome: str) -> str:
+    """Return the registered name of the model of one outcome."""
+    return f"saga_failure_{saga_type}_{outcome}"
+
+
+def champion_of(registry: Registry, saga_type: str) -> Champion | None:
+    """Return the champion for the outcome whose miss costs most; None where none was promoted: a rule decides then."""
+    outcomes = [outcome for outcome in declared(saga_type).outcomes if outcome.is_failure]
+    for outcome in sorted(outcomes, key=lambda one: -one.missed / one.false_alarm):
+        found = registry.find(model_name(saga_type, outcome.name), "champion")
+        if found is None:
+            continue
+        model = ModelRead(
+            name=found.name,
+            version=str(found.version),
+            run_id=found.run_id,
+            # Whatever does not say that it is calibrated is not: the gate refuses it.
+            calibrated=found.tags.get("calibrated") == "true",
+        )
+        risk = Risk(_share(found.tags, "threshold"), found.tags.get("fallback"), f"{found.name}/{found.version}")
+        return Champion(model, risk)
     return None
+
+
+def _share(tags: Mapping[str, str], name: str) -> float | None:
+    try:
+        value = float(tags[name])
+    except (KeyError, ValueError):
+        return None
+    return value if 0.0 <= value <= 1.0 else None
