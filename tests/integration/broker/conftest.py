@@ -142,15 +142,15 @@ class Embedded(Kafka):
     def __init__(self, folder: Path, unique: Callable[[str], str], *options: str) -> None:
         self.folder = folder / "data"
         self.log = folder / "log"
-        self._port = free_port()
+        self.port = free_port()
         self._options = options
         self.process = self.start()
-        super().__init__(f"127.0.0.1:{self._port}", unique)
+        super().__init__(f"127.0.0.1:{self.port}", unique)
 
     def start(self) -> subprocess.Popen[str]:
         self.process = self.launch()
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == f"ready 127.0.0.1:{self._port}\n", self.log.read_text()[-3000:]
+        assert self.process.stdout.readline() == f"ready 127.0.0.1:{self.port}\n", self.log.read_text()[-3000:]
         return self.process
 
     def launch(self) -> subprocess.Popen[str]:
@@ -158,7 +158,7 @@ class Embedded(Kafka):
         command = [sys.executable, "-m", "services.embedded.broker", "--path", str(self.folder)]
         with self.log.open("a") as errors:
             return subprocess.Popen(
-                [*command, "--port", str(self._port), *self._options],
+                [*command, "--port", str(self.port), *self._options],
                 cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=errors, text=True,
             )  # fmt: skip
 

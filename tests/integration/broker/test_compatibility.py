@@ -177,6 +177,8 @@ def test_a_waiting_consumer_is_woken_by_a_record(kafka: Kafka) -> None:
 
 def test_topics_are_created_described_and_deleted(kafka: Kafka) -> None:
     topic = kafka.topic(6)
+    # Eventually: Apache Kafka answers a creation before its own metadata know of it.
+    eventually(lambda: topic in kafka.admin.list_topics(timeout=30).topics, "the topic is not listed")
     described = kafka.admin.describe_topics(TopicCollection([topic]))[topic].result(30)
     assert len(described.partitions) == 6
     first_id = str(described.topic_id)
@@ -187,6 +189,7 @@ def test_topics_are_created_described_and_deleted(kafka: Kafka) -> None:
     kafka.admin.delete_topics([topic])[topic].result(30)
     eventually(lambda: topic not in kafka.admin.list_topics(timeout=30).topics, "the topic is still listed")
     kafka.admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
+    eventually(lambda: topic in kafka.admin.list_topics(timeout=30).topics, "the new topic is not listed")
     described = kafka.admin.describe_topics(TopicCollection([topic]))[topic].result(30)
     assert str(described.topic_id) != first_id
     assert kafka.watermarks(topic) == (0, 0)
