@@ -156,9 +156,11 @@ def _step_entry(
         quantile != limits.quantile,
         f"{name}: {observations} durations" + (f", quantile {quantile}" if quantile else ", time-out kept as it was"),
     )
+    if quantile is None and before is None:
+        return None
     retry = _retry_budget(attempts, run, limits, rails)
     if quantile is None:
-        return {**before, "retry_budget": retry} if before else None
+        return {**(before or {}), "retry_budget": retry}
     known = np.isfinite(load)
     if known.mean() >= 0.5:
         line = fit_rising_line(load[known], run[known], quantile)
