@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 #: librdkafka's names for "what you ask for is not there (any more)".
 GONE = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "OFFSET_OUT_OF_RANGE"})
+
+
+#: Seconds of silence after which the broker is asked whether the topic is still there.
+_ASK_AFTER = 1.0
 
 
 class Span(NamedTuple):
@@ -63,16 +67,21 @@ def read(reader: Consumer, spans: Sequence[Span], *, batch: int, timeout: float)
     open_spans = {(span.topic, span.partition): at for at, span in enumerate(spans)}
     try:
         reader.assign([TopicPartition(span.topic, span.partition, span.from_offset) for span in spans])
-        heard = time.monotonic()
+        heard, asked = time.monotonic(), _ASK_AFTER
         while open_spans:
             # The short wait bounds what a range that ends in markers costs: consume() waits to fill its number.
             messages = reader.consume(batch, 0.02)
             if not messages:
-                if time.monotonic() - heard > timeout:
+                waited = time.monotonic() - heard
+                if waited > asked:
+                    # librdkafka waits for a topic that was deleted, so the broker is asked.
+                    asked = waited + _ASK_AFTER
+                    _still_there(reader, open_spans)
+                if waited > timeout:
                     waiting = ", ".join(f"{topic}/{partition}" for topic, partition in open_spans)
                     raise KafkaUnavailable(f"no record came from {waiting} in {timeout:.0f} s")
                 continue
-            heard = time.monotonic()
+            heard, asked = time.monotonic(), _ASK_AFTER
             ended: list[tuple[str, int]] = []
             for partition, group in _by_partition(messages, len(spans)):
                 at = open_spans.get(partition)
@@ -107,6 +116,19 @@ def _by_partition(messages: list[Any], partitions: int) -> Iterator[tuple[tuple[
         if at == len(messages) or numbers[at] != numbers[first] or topics[at] != topics[first]:
             yield (topics[first], numbers[first]), messages[first:at]
             first = at
+
+
+def _still_there(reader: Consumer, places: Iterable[tuple[str, int]]) -> None:
+    from confluent_kafka import KafkaException
+
+    for topic, partition in list(places):
+        try:
+            known = reader.list_topics(topic, timeout=1.0).topics[topic]
+        except KafkaException:
+            # Not answering now is what the time-out of the whole read is for.
+            return
+        if known.error is not None and known.error.name() in GONE:
+            raise RangeGone(f"{topic}/{partition}: {known.error.str()}")
 
 
 def _raise_fatal(messages: list[Any]) -> None:

@@ -10,7 +10,7 @@ that failed, was killed or was never started shows as a hole below the cursor an
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -191,10 +191,11 @@ class Tick:
 
     def _fresh(self, now: Survey, state: State, busy: UnderWay, upto: dict[Partition, int]) -> list[Range]:
         """Return what has come since the last request, once it is enough by number or by age."""
+        ends = {at: high for at, (_, high) in now.marks.items()}
         ranges = [
-            Range(*at, upto[at], now.marks[at][1], seen.generation)
-            for at, seen in state.current.items()
-            if now.marks[at][1] > upto[at]
+            replace(one, from_offset=max(one.from_offset, upto[one.topic, one.partition]))
+            for one in unlanded(now, state, ends, busy.ranges)
+            if one.to_offset > upto[one.topic, one.partition]
         ]
         at = self._clock()
         if not ranges:
