@@ -40,6 +40,8 @@ class Engine:
         # Held open: the engine stops with its last connection.
         self._keeper = self.connect()
         _make_default_ordinary(self._keeper)
+        # chDB reads the disks' settings (the space to leave free) when it is first asked for them, and not before.
+        self._keeper.rows("SELECT keep_free_space FROM system.disks")
         self.version, self.timezone = self._keeper.rows("SELECT version(), timezone()")[0]
         self.sessions = Sessions(self.connect)
         self._guard = Guard(self.connect())

@@ -11,6 +11,7 @@ import re
 BAD_ARGUMENTS = (36, "BAD_ARGUMENTS")
 NOT_IMPLEMENTED = (48, "NOT_IMPLEMENTED")
 SYNTAX_ERROR = (62, "SYNTAX_ERROR")
+UNKNOWN_FORMAT = (73, "UNKNOWN_FORMAT")
 UNKNOWN_TYPE_OF_QUERY = (78, "UNKNOWN_TYPE_OF_QUERY")
 UNKNOWN_COMPRESSION_METHOD = (89, "UNKNOWN_COMPRESSION_METHOD")
 UNKNOWN_SETTING = (115, "UNKNOWN_SETTING")
@@ -42,6 +43,8 @@ _STATUS_CODES: dict[int, tuple[int, ...]] = {
 }
 _STATUS = {code: status for status, codes in _STATUS_CODES.items() for code in codes}
 _CODE = re.compile(r"Code: (\d+)")
+# Where the data of a request lie is nothing to a client.
+_FILE = re.compile(r"\s*: \(in file/uri [^)]*\)")
 
 
 class Fault(Exception):
@@ -61,7 +64,7 @@ class EngineFault(Fault):
     """A failure that the engine reported; its text goes through unchanged, from its first ``Code:`` on."""
 
     def __init__(self, error: BaseException) -> None:
-        text = str(error)
+        text = _FILE.sub("", str(error))
         found = _CODE.search(text)
         self.code = int(found.group(1)) if found else UNKNOWN_EXCEPTION[0]
         text = text[found.start() :] if found else f"Code: 1002. DB::Exception: {text}. (UNKNOWN_EXCEPTION)"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
+from services.embedded.warehouse.body import Body
 from services.embedded.warehouse.engine import Engine
 from services.embedded.warehouse.errors import BAD_ARGUMENTS, READONLY, Fault
 from services.embedded.warehouse.formats import can_stream, join_blocks
@@ -94,9 +95,16 @@ class _Work:
             raise Fault(READONLY, "Cannot execute query in readonly mode: INSERT needs POST and a user who may write")
         request = self._request
         self._prepare()
-        self._engine.check_words(insert.statement + b" VALUES", strict=False)
+        self._engine.check_words(insert.statement + insert.settings + b" VALUES", strict=False)
         layout = insert.format or request.default_format or "Values"
-        written = self._connection.insert(insert.statement, layout, self._data(head))
+        # Data that begin where the body does need no copy.
+        whole = request.body if request.body is not None and not head and request.query.strip() else None
+        data = whole or (request.body or Body(self._engine.spool)).rest(head)
+        try:
+            written = self._connection.insert(insert.statement, insert.settings, layout, data.name)
+        finally:
+            if data is not whole:
+                data.close()
         return Answer({"X-ClickHouse-Summary": self._summary(written=written)})
 
     def statement(self, sql: bytes) -> Answer:
@@ -165,19 +173,12 @@ class _Work:
         definition = f"CREATE TEMPORARY TABLE `{name}` ({table.structure})"
         self._engine.check_definition(definition.encode())
         self._connection.execute(definition)
-        self._connection.insert(f"INSERT INTO `{name}`", table.format, [table.data])
+        self._connection.insert(f"INSERT INTO `{name}`".encode(), b"", table.format, table.data.name)
 
     def _drop_external(self) -> None:
         if self._lease.pinned:
             for name in self._request.external:
                 self._connection.execute(f"DROP TEMPORARY TABLE IF EXISTS `{name}`")
-
-    def _data(self, head: bytes) -> Iterator[bytes]:
-        if head:
-            yield head
-        body = self._request.body
-        while body is not None and (chunk := body.read(_CHUNK)):
-            yield chunk
 
     def _summary(
         self,

@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
+from services.embedded.warehouse.body import Body
 from services.embedded.warehouse.compression import Decompressor
 from services.embedded.warehouse.errors import (
     AUTHENTICATION_FAILED,
@@ -42,7 +42,6 @@ _INTERFACE_NAMES = (
     "cancel_http_readonly_queries_on_client_close add_http_cors_header"
 )
 _INTERFACE = frozenset(_INTERFACE_NAMES.split())
-_IN_MEMORY = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class ExternalTable:
 
     structure: str
     format: str
-    data: bytes
+    data: Body
 
 
 @dataclass
@@ -72,7 +71,7 @@ class Request:
     headers: Mapping[str, str]
     parameters: dict[str, str]
     user: User
-    body: IO[bytes] | None = None
+    body: Body | None = None
     external: dict[str, ExternalTable] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,9 +125,10 @@ class Request:
         }
 
     def close(self) -> None:
-        """Free the body."""
-        if self.body is not None:
-            self.body.close()
+        """Free the body and the external tables."""
+        for body in (self.body, *(table.data for table in self.external.values())):
+            if body is not None:
+                body.close()
 
 
 def authenticate(headers: Mapping[str, str], parameters: Mapping[str, str], users: Mapping[str, User]) -> User:
@@ -166,8 +166,7 @@ def parse_head(scope: Mapping[str, Any], users: Mapping[str, User]) -> Request:
 
 async def read_body(request: Request, receive: Receive, spool: Path) -> None:
     """Take the body whole, decoded, and the form or the external tables in it; what is large lies in ``spool``."""
-    body = SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(spool))  # noqa: SIM115 - closed with the request
-    request.body = body
+    body = request.body = Body(spool)
     encoding = request.headers.get("content-encoding", "").strip().lower()
     codec = Decompressor(encoding) if encoding not in ("", "identity") else None
     more = True
@@ -188,7 +187,7 @@ async def read_body(request: Request, receive: Receive, spool: Path) -> None:
         raise Fault(NOT_ENOUGH_SPACE, f"No space left for the request in {spool}") from error
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("multipart/form-data"):
-        _take_form(request, content_type, body.read())
+        _take_form(request, content_type, body, spool)
     elif content_type.startswith("application/x-www-form-urlencoded") and not request.query:
         text = body.read()
         if text.startswith(b"query="):
@@ -199,10 +198,10 @@ async def read_body(request: Request, receive: Receive, spool: Path) -> None:
             body.seek(0)
 
 
-def _take_form(request: Request, content_type: str, data: bytes) -> None:
+def _take_form(request: Request, content_type: str, body: Body, spool: Path) -> None:
     """Fields of a form are parameters; a file, or a field that the parameters describe, is an external table."""
-    if request.body is not None:
-        request.body.close()
+    data = body.read()
+    body.close()
     request.body = None
     message = BytesParser().parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + data)
     parts: Any = message.get_payload()
@@ -223,4 +222,7 @@ def _take_form(request: Request, content_type: str, data: bytes) -> None:
             types = request.parameters.get(f"{name}_types", "").split(",")
             structure = ", ".join(f"_{number} {kind}" for number, kind in enumerate(types, 1))
         layout = request.parameters.get(f"{name}_format", "TabSeparated")
-        request.external[name] = ExternalTable(structure, layout, payload)
+        content = Body(spool)
+        content.write(payload)
+        content.seek(0)
+        request.external[name] = ExternalTable(structure, layout, content)

@@ -26,9 +26,13 @@ _LEX_LIMIT = 256 << 10
 
 @dataclass(frozen=True)
 class Insert:
-    """An INSERT that carries its rows as bytes: ``statement`` without FORMAT and data, which begin at ``data_at``."""
+    """An INSERT that carries its rows as bytes, which begin at ``data_at``.
+
+    ``statement`` ends before SETTINGS, FORMAT and VALUES; ``settings`` is its SETTINGS clause, empty for none.
+    """
 
     statement: bytes
+    settings: bytes
     format: str | None
     data_at: int
 
@@ -54,7 +58,7 @@ def split_insert(sql: bytes) -> Insert | None:
     stream = tokens(sql)
     if next(stream, (b"", 0, 0))[0].upper() != b"INSERT":
         return None
-    depth, previous = 0, b"INSERT"
+    depth, previous, settings_at = 0, b"INSERT", 0
     for token, start, end in stream:
         word = token.upper()
         is_name = previous in (b"INSERT", b"INTO", b"TABLE", b".") and word not in (b"INTO", b"TABLE", b"FUNCTION")
@@ -67,15 +71,22 @@ def split_insert(sql: bytes) -> Insert | None:
         elif depth == 0 and not is_name:
             if word in (b"INFILE", b"WATCH", b"FROM"):
                 return None
-            if word == b"VALUES":
-                return Insert(sql[:start], "Values", end)
-            if word == b"FORMAT":
-                return _after_format(sql, start, end)
+            if word == b"SETTINGS":
+                settings_at = start
+            elif word == b"VALUES":
+                return Insert(*_halves(sql, settings_at, start), "Values", end)
+            elif word == b"FORMAT":
+                return _after_format(sql, settings_at, start, end)
         previous = b"NAME" if is_name else word
-    return Insert(sql.rstrip().rstrip(b";"), None, len(sql))
+    end = len(sql.rstrip().rstrip(b";"))
+    return Insert(*_halves(sql, settings_at, end), None, len(sql))
 
 
-def _after_format(sql: bytes, clause_at: int, end: int) -> Insert | None:
+def _halves(sql: bytes, settings_at: int, end: int) -> tuple[bytes, bytes]:
+    return (sql[:settings_at], sql[settings_at:end]) if settings_at else (sql[:end], b"")
+
+
+def _after_format(sql: bytes, settings_at: int, clause_at: int, end: int) -> Insert | None:
     name = next(tokens(sql, end), None)
     if name is None:
         return None
@@ -85,7 +96,7 @@ def _after_format(sql: bytes, clause_at: int, end: int) -> Insert | None:
         at += 1
     if sql[at : at + 1] == b"\n":
         at += 1
-    return Insert(sql[:clause_at], name[0].decode("utf-8", "replace"), at)
+    return Insert(*_halves(sql, settings_at, clause_at), name[0].decode("utf-8", "replace"), at)
 
 
 def output_format(sql: bytes) -> str | None:

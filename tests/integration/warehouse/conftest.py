@@ -52,7 +52,14 @@ class Http:
             headers={"Accept-Encoding": "identity"},
         )
 
-    def post(self, sql: str | bytes, *, data: bytes | None = None, headers: dict[str, str] | None = None, **parameters: object):
+    def post(
+        self,
+        sql: str | bytes,
+        *,
+        data: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        **parameters: object,
+    ):
         query = {name: str(value) for name, value in parameters.items()}
         if data is not None:
             query["query"] = sql if isinstance(sql, str) else sql.decode()

@@ -9,7 +9,7 @@ from tests.integration.warehouse.conftest import Http
 READS_FILES = [
     "SELECT file('/etc/hostname')",
     "SELECT `\\x66ile`('/etc/hostname')",
-    'SELECT "file"(\'/etc/hostname\')',
+    "SELECT \"file\"('/etc/hostname')",
     "SELECT * APPLY(file) FROM (SELECT '/etc/hostname' AS x)",
     "SELECT * APPLY file FROM (SELECT '/etc/hostname' AS x)",
     "SELECT arrayMap(file, ['/etc/hostname'])",

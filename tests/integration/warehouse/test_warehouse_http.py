@@ -89,9 +89,9 @@ def test_unknown_setting_in_address(http):
 
 
 def test_query_parameters(http):
-    assert http("SELECT {a:UInt8} + 1, {s:String}, {l:Array(String)}", param_a=3, param_s="it's", param_l="['x','y\\'z']") == (
-        "4\tit\\'s\t['x','y\\'z']"
-    )
+    assert http(
+        "SELECT {a:UInt8} + 1, {s:String}, {l:Array(String)}", param_a=3, param_s="it's", param_l="['x','y\\'z']"
+    ) == ("4\tit\\'s\t['x','y\\'z']")
     assert http("SELECT {i:Identifier} FROM (SELECT 1 AS `a b`)", param_i="a b") == "1"
     assert http.error("SELECT {missing:UInt8}")[1] == 456
 
@@ -104,9 +104,9 @@ def test_settings_hold_for_one_request(http):
 def test_use_and_set_do_not_leak(http, database):
     http(f"USE {database}")
     http("SET max_block_size = 17")
-    assert http("SELECT currentDatabase() = {d:String}, getSetting('max_block_size') = 17", param_d=database) == "false\tfalse" or (
-        http("SELECT currentDatabase() = {d:String}", param_d=database) == "0"
-    )
+    assert http(
+        "SELECT currentDatabase() = {d:String}, getSetting('max_block_size') = 17", param_d=database
+    ) == "false\tfalse" or (http("SELECT currentDatabase() = {d:String}", param_d=database) == "0")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_streamed_result_is_one_document(http, database, layout):
     answer = http.post(f"{query} FORMAT {layout}", max_block_size=65_000)
     assert answer.status_code == 200
     assert http.post(f"INSERT INTO {table} FORMAT {layout}", data=answer.content).status_code == 200
-    totals = "count(), sum(`a\"b,c`), countIf(s IS NULL), sum(cityHash64(s))"
+    totals = 'count(), sum(`a"b,c`), countIf(s IS NULL), sum(cityHash64(s))'
     assert http(f"SELECT {totals} FROM {table}") == http(f"SELECT {totals} FROM ({query})")
 
 
@@ -160,7 +160,9 @@ ENCODE = {"gzip": gzip.compress, "deflate": zlib.compress, "lz4": lz4.frame.comp
 @pytest.mark.parametrize("layout", ["TabSeparated", "JSON"])
 def test_compressed_answer(http, encoding, layout):
     sql = f"SELECT number FROM numbers({ROWS}) FORMAT {layout}"
-    with http.client.stream("POST", "/", params={"enable_http_compression": 1}, content=sql, headers={"Accept-Encoding": encoding}) as answer:
+    with http.client.stream(
+        "POST", "/", params={"enable_http_compression": 1}, content=sql, headers={"Accept-Encoding": encoding}
+    ) as answer:
         raw = b"".join(answer.iter_raw())
     assert answer.headers["Content-Encoding"] == encoding
     assert str(ROWS - 1).encode() in DECODE[encoding](raw)[-300:]
@@ -212,7 +214,11 @@ def test_get_is_read_only(http, database):
 def test_external_table(http):
     answer = http.client.post(
         "/",
-        params={"query": "SELECT sum(n), any(s) FROM given", "given_structure": "n UInt8, s String", "given_format": "CSV"},
+        params={
+            "query": "SELECT sum(n), any(s) FROM given",
+            "given_structure": "n UInt8, s String",
+            "given_format": "CSV",
+        },
         files={"given": ("given", b'1,"a"\n2,"a"\n')},
     )
     assert answer.text == "3\ta\n"

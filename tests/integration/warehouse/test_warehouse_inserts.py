@@ -60,7 +60,7 @@ def test_arrow_and_parquet_from_pyarrow(http, table):
         b"INSERT INTO {t} (id, s) VALUES (1, 'a'), (2, concat('', 'b'))",
         b"insert into table {t} (`id`, \"s\") settings async_insert = 0 values (1, 'a'),(2, 'b')",
         b"/* values */ INSERT INTO {t} -- format CSV\n (id, s) FORMAT CSV\n1,a\n2,b\n",
-        b"INSERT INTO {t} FORMAT JSONEachRow {\"id\": 1, \"s\": \"a\"} {\"id\": 2, \"s\": \"b\"}",
+        b'INSERT INTO {t} FORMAT JSONEachRow {"id": 1, "s": "a"} {"id": 2, "s": "b"}',
         b"INSERT INTO {t} FORMAT TSV\r\n1\ta\n2\tb\n",
         b"INSERT INTO {t} SELECT 1, 'a' UNION ALL SELECT 2, 'b'",
         b"INSERT INTO {t} (id, s) (SELECT 1, 'a' UNION ALL SELECT 2, 'b')",
@@ -122,7 +122,11 @@ def test_input_function_is_refused(embedded, http, table):
 def test_insert_select_from_external_table(http, table):
     answer = http.client.post(
         "/",
-        params={"query": f"INSERT INTO {table} SELECT a + 1, b FROM given", "given_structure": "a UInt64, b String", "given_format": "CSV"},
+        params={
+            "query": f"INSERT INTO {table} SELECT a + 1, b FROM given",
+            "given_structure": "a UInt64, b String",
+            "given_format": "CSV",
+        },
         files={"given": ("given", b"1,x\n")},
     )
     assert answer.status_code == 200, answer.text
@@ -137,7 +141,9 @@ def test_token_deduplicates_a_repeated_insert(http, database):
     data = b"".join(b"%d\n" % number for number in range(3000))
     limits = {"max_insert_block_size": 1000, "min_insert_block_size_rows": 1000, "min_insert_block_size_bytes": 0}
     for token in ("one", "one", "two"):
-        answer = http.post(f"INSERT INTO {database}.d FORMAT TSV", data=data, insert_deduplication_token=token, **limits)
+        answer = http.post(
+            f"INSERT INTO {database}.d FORMAT TSV", data=data, insert_deduplication_token=token, **limits
+        )
         assert answer.status_code == 200, answer.text
     assert http(f"SELECT count() FROM {database}.d") == "6000"
 
@@ -156,3 +162,20 @@ def test_deletes_and_replacing_merges(http, database):
     assert http(f"SELECT count() FROM {database}.r") == "40"
     http(f"INSERT INTO {database}.r SELECT number, 0 FROM numbers(10)")
     assert http(f"SELECT count() FROM {database}.r") == "50"
+
+
+def test_a_write_that_fails_is_told(http, database):
+    """chDB's streaming insert says "done" here; an acknowledgement must mean that the rows are there."""
+    http(f"CREATE TABLE {database}.c (n UInt64, CONSTRAINT small CHECK n < 10) ENGINE = MergeTree ORDER BY n")
+    assert http.error(f"INSERT INTO {database}.c FORMAT TSV", data=b"700\n")[1] == 469
+    http(
+        f"CREATE TABLE {database}.e (n UInt64, s String DEFAULT toString(throwIf(n = 7))) ENGINE = MergeTree ORDER BY n"
+    )
+    assert http.error(f"INSERT INTO {database}.e (n) VALUES (7)")[1] == 395
+    http(f"CREATE TABLE {database}.base (n UInt64) ENGINE = MergeTree ORDER BY n")
+    http(
+        f"CREATE MATERIALIZED VIEW {database}.mv ENGINE = MergeTree ORDER BY n AS "
+        f"SELECT n + throwIf(n = 9) AS n FROM {database}.base"
+    )
+    assert http.error(f"INSERT INTO {database}.base FORMAT TSV", data=b"9\n")[1] == 395
+    assert http(f"SELECT count() FROM {database}.mv") == "0"

@@ -40,7 +40,15 @@ def http(server):
 
 
 def test_second_process_is_told_who_has_the_directory(server):
-    command = [sys.executable, "-m", "services.embedded.warehouse", "--path", str(server.path), "--port", str(free_port())]
+    command = [
+        sys.executable,
+        "-m",
+        "services.embedded.warehouse",
+        "--path",
+        str(server.path),
+        "--port",
+        str(free_port()),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert f"in use by process {server.process.pid}" in done.stderr
@@ -123,7 +131,8 @@ def test_many_clients_at_once(http, server):
     def write(writer: int) -> int:
         client = Http(server.url)
         return sum(
-            client.post(f"INSERT INTO many SELECT {writer}, number FROM numbers(100)").status_code == 200 for _ in range(10)
+            client.post(f"INSERT INTO many SELECT {writer}, number FROM numbers(100)").status_code == 200
+            for _ in range(10)
         )
 
     def read(reader: int) -> bool:
@@ -211,7 +220,10 @@ def kill_in_mid_insert(start_server, rounds: int) -> None:
             thread.join()
         server = start_server()
         http = Http(server.url)
-        found = {tuple(map(int, line.split("\t"))) for line in http("SELECT w, batch, count() FROM k GROUP BY w, batch").splitlines()}
+        found = {
+            tuple(map(int, line.split("\t")))
+            for line in http("SELECT w, batch, count() FROM k GROUP BY w, batch").splitlines()
+        }
         # Every acknowledged batch is there whole and once; one that was not may be there, and is then whole too.
         for writer in range(2):
             assert {(writer, batch, rows) for batch in range(batches[writer])} <= found

@@ -24,8 +24,10 @@ from services.embedded.warehouse.statements import (
     tokens,
 )
 
-NAMES = st.sampled_from(["t", "db.t", "`a b`", "db.`x;y`", '"q\'q"', "db.values", "format", "`FORMAT`", "select", "`sel\\`ect`"])
-COLUMNS = st.sampled_from(["", "(a, b)", "(`values`, \"format\")", "(* EXCEPT(a))", "(a, `x)`)"])
+NAMES = st.sampled_from(
+    ["t", "db.t", "`a b`", "db.`x;y`", '"q\'q"', "db.values", "format", "`FORMAT`", "select", "`sel\\`ect`"]
+)
+COLUMNS = st.sampled_from(["", "(a, b)", '(`values`, "format")', "(* EXCEPT(a))", "(a, `x)`)"])
 SETTINGS = st.sampled_from(["", "SETTINGS async_insert = 0, x = 'FORMAT CSV'", "settings a='it''s'"])
 GAPS = st.sampled_from([" ", "\n", " /* VALUES ' */ ", " -- FORMAT ` \n", "\t"])
 FORMATS = st.sampled_from(["CSV", "JSONEachRow", "Native", "RowBinaryWithNamesAndTypes"])
@@ -45,8 +47,8 @@ def test_splitter_never_fails(sql):
     for text in (sql, b"INSERT INTO t " + sql, b"INSERT INTO t FORMAT " + sql):
         found = split_insert(text)
         if found is not None:
-            assert text.startswith(found.statement)
-            assert len(found.statement) <= found.data_at <= len(text)
+            assert text.startswith(found.statement + found.settings)
+            assert len(found.statement + found.settings) <= found.data_at <= len(text)
         output_format(text)
         first_word(text)
 
@@ -59,6 +61,7 @@ def test_data_after_format_are_found_to_the_byte(name, columns, settings, gap, l
     assert found.format == layout
     assert found.statement.strip().startswith(b"INSERT")
     assert name.encode() in found.statement
+    assert found.settings.startswith(settings.encode())
     assert (head + f"{gap}FORMAT {layout}\n".encode() + data)[found.data_at :] == data
 
 
@@ -71,12 +74,16 @@ def test_data_after_values_are_found_to_the_byte(name, columns, settings, gap, d
     assert (found.format, text[found.data_at :]) == ("Values", b" (" + data)
 
 
-@given(NAMES, COLUMNS, SETTINGS, GAPS, st.sampled_from(["SELECT 1", "(SELECT 1)", "WITH 1 AS a SELECT a", "((SELECT 1))"]))
+@given(
+    NAMES, COLUMNS, SETTINGS, GAPS, st.sampled_from(["SELECT 1", "(SELECT 1)", "WITH 1 AS a SELECT a", "((SELECT 1))"])
+)
 def test_insert_select_carries_no_data(name, columns, settings, gap, query):
     assert split_insert(gap.join(["INSERT", "INTO", name, columns, settings, query]).encode()) is None
 
 
-@pytest.mark.parametrize("sql", ["SELECT 1", "", "-- INSERT INTO t VALUES", "'INSERT'", "INSERT INTO t FROM INFILE 'x' FORMAT CSV"])
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1", "", "-- INSERT INTO t VALUES", "'INSERT'", "INSERT INTO t FROM INFILE 'x' FORMAT CSV"]
+)
 def test_other_statements_are_no_insert(sql):
     assert split_insert(sql.encode()) is None
 
