@@ -34,6 +34,6 @@
         topic = '{{ topic }}'
         and is_well_formed
         and event_type in ('{{ event_types | join("', '") }}')
-    order by source asc, event_id asc, partition asc, offset asc
+    order by source asc, event_id asc, "partition" asc, "offset" asc
     limit 1 by source, event_id
 {%- endmacro %}

@@ -45,9 +45,15 @@ began as (
         sum(amount_micros) as amount_started_micros
     from sagas
     {% if is_incremental() %}
-        where (saga_type, started_hour) in (select touched.saga_type, touched.hour from touched)
+        where (saga_type, started_hour) in (select (touched.saga_type, touched.hour) from touched)
     {% endif %}
     group by saga_type, started_hour
+),
+
+ended as (
+    select *
+    from sagas
+    where isNotNull(ended_hour)
 ),
 
 finished as (
@@ -61,25 +67,32 @@ finished as (
         sumIf(amount_micros, status = 'aborted') as amount_aborted_micros,
         sum(assumeNotNull(duration_us)) / count() / 1000 as duration_mean_ms,
         arrayMap(
-            x -> x / 1000, quantilesExact(0.5, 0.9, 0.95, 0.99)(assumeNotNull(duration_us))
+            x -> x / 1000, quantilesExact(0.5, 0.9, 0.95, 0.99) (assumeNotNull(duration_us))
         ) as duration_quantiles_ms
-    from sagas
-    where
-        isNotNull(ended_hour)
-        {% if is_incremental() %}
-            and (saga_type, assumeNotNull(ended_hour)) in (select touched.saga_type, touched.hour from touched)
-        {% endif %}
+    from ended
+    {% if is_incremental() %}
+        where (saga_type, assumeNotNull(ended_hour)) in (select (touched.saga_type, touched.hour) from touched)
+    {% endif %}
     group by saga_type, hour
 ),
 
 hours as (
     {% if is_incremental() %}
         -- All of them: an hour that its sagas left is written again as zeros.
-        select saga_type, hour from touched
+        select
+            saga_type,
+            hour
+        from touched
     {% else %}
-        select saga_type, hour from began
+        select
+            saga_type,
+            hour
+        from began
         union distinct
-        select saga_type, hour from finished
+        select
+            saga_type,
+            hour
+        from finished
     {% endif %}
 )
 
@@ -95,6 +108,7 @@ select
     coalesce(finished.amount_aborted_micros, 0) as amount_aborted_micros,
     finished.duration_mean_ms as duration_mean_ms,
     -- An array cannot be null: where no saga ended it is empty, and an element of it would read as 0.
+    -- A join gives no null for an array: the mean says whether a saga ended.
     if(isNull(finished.duration_mean_ms), null, finished.duration_quantiles_ms[1]) as duration_p50_ms,
     if(isNull(finished.duration_mean_ms), null, finished.duration_quantiles_ms[2]) as duration_p90_ms,
     if(isNull(finished.duration_mean_ms), null, finished.duration_quantiles_ms[3]) as duration_p95_ms,

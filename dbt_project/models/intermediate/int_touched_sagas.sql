@@ -5,5 +5,6 @@ from {{ source('raw', 'touched') }}
 where
     topic = '{{ var("saga_topic") }}'
     and landing_id in (
-        select landing_id from intermediate.build_landings where invocation_id = '{{ invocation_id }}'
+        select landing_id from intermediate.build_landings
+        where invocation_id = '{{ invocation_id }}'
     )

@@ -9,5 +9,5 @@ select
     sum(compensations) as compensations,
     min(opened_at) as first_seen_at,
     max(last_event_at) as last_seen_at
-from {{ ref('fct_saga_steps') }} as steps_done
+from {{ ref('fct_saga_steps') }}
 group by participant

@@ -23,7 +23,7 @@ steps as (
     select
         reached.saga_type as saga_type,
         reached.step as step,
-        quantileExact(0.5)(reached.first_step_number) as median_step_number,
+        quantileExact(0.5) (reached.first_step_number) as median_step_number,
         count() as sagas_reached,
         countIf(reached.is_passed) as sagas_passed,
         countIf(sagas.status = 'completed') as completed_after,

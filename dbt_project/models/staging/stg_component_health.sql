@@ -8,7 +8,7 @@ select
     JSONExtractString(value, 'data', 'age_unit') as age_unit,
     JSONExtract(value, 'data', 'readings', 'Map(String, Nullable(Float64))') as readings,
     topic,
-    partition,
-    offset,
+    "partition",
+    "offset",
     appended_at
 {{ one_event_each('isthmus.components', ['isthmus.component.health']) }}

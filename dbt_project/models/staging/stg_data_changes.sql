@@ -10,7 +10,7 @@ select
     JSONExtractRaw(value, 'data', 'after') as after,
     JSONExtractRaw(value, 'data', 'position') as position,
     topic,
-    partition,
-    offset,
+    "partition",
+    "offset",
     appended_at
 {{ one_event_each('isthmus.changes', ['isthmus.data.change']) }}

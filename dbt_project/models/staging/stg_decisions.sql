@@ -9,7 +9,7 @@ select
     event_time,
     JSONExtractRaw(value, 'data') as payload,
     topic,
-    partition,
-    offset,
+    "partition",
+    "offset",
     appended_at
 {{ one_event_each('isthmus.decisions', ['isthmus.decision', 'isthmus.action']) }}

@@ -10,7 +10,7 @@ select
     JSONExtract(value, 'data', 'planned', 'Nullable(Bool)') as planned,
     JSONExtractRaw(value, 'data') as payload,
     topic,
-    partition,
-    offset,
+    "partition",
+    "offset",
     appended_at
 {{ one_event_each('isthmus.components', ['isthmus.maintenance.performed']) }}

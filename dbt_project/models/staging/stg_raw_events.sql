@@ -1,7 +1,7 @@
 select
     topic,
-    partition,
-    offset,
+    "partition",
+    "offset",
     appended_at,
     key,
     value,

@@ -48,9 +48,9 @@ select
     ) as outcome,
     if(attributes_text in ('', 'null'), '{}', attributes_text) as attributes,
     topic,
-    partition,
-    offset,
+    "partition",
+    "offset",
     appended_at,
-    bitNot(bitOr(bitShiftLeft(toUInt64(partition), 48), toUInt64(offset))) as version
+    bitNot(bitOr(bitShiftLeft(toUInt64("partition"), 48), toUInt64("offset"))) as version
 from records
 where {{ saga_fault() }} = ''

@@ -10,8 +10,8 @@ with records as (
 
 select
     topic,
-    partition,
-    offset,
+    "partition",
+    "offset",
     appended_at,
     event_type,
     source,

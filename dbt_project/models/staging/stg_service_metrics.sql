@@ -14,7 +14,7 @@ select
     JSONExtract(value, 'data', 'latency_ms', 'p99', 'Nullable(Float64)') as latency_p99_ms,
     JSONExtractRaw(value, 'data') as readings,
     topic,
-    partition,
-    offset,
+    "partition",
+    "offset",
     appended_at
 {{ one_event_each('isthmus.metrics', ['isthmus.service.metrics']) }}

@@ -54,6 +54,7 @@ class World:
     warehouse: WarehouseResource
     folder: Path
     ends: dict[int, int] = field(default_factory=dict)
+    manifest: Any = field(default=None, repr=False)
 
     def reset(self) -> None:
         """Empty everything that landing and dbt wrote."""
@@ -97,15 +98,15 @@ class World:
             {"landing": landing, "topic": topic, "partition": partition, "low": low, "high": high},
         )
         self.warehouse.command(
-            "INSERT INTO raw.landings (landing_id, topic, partition, from_offset, to_offset, rows, bytes, run_id) SELECT"
-            " {landing:String}, {topic:String}, {partition:Int32}, {low:Int64}, {high:Int64}, {rows:UInt64}, 0, ''",
+            "INSERT INTO raw.landings (landing_id, topic, partition, from_offset, to_offset, rows, bytes, run_id)"
+            " SELECT {landing:String}, {topic:String}, {part:Int32}, {low:Int64}, {high:Int64}, {size:UInt64}, 0, ''",
             {
                 "landing": landing,
                 "topic": topic,
-                "partition": partition,
+                "part": partition,
                 "low": low,
                 "high": high,
-                "rows": high - low,
+                "size": high - low,
             },
         )
 
@@ -125,13 +126,16 @@ class World:
         }
 
     def dbt(self, *arguments: str) -> Any:
-        """Run dbt in this process, which spares its start; return its result, failed or not."""
+        """Run dbt in this process and parse once, which spares its start; return its result, failed or not."""
         from dbt.cli.main import dbtRunner
 
         before = dict(os.environ)
         os.environ.update(self.environment())
+        quiet = ["--quiet", "--log-level-file", "none"]
         try:
-            return dbtRunner().invoke(["--quiet", *arguments])
+            if self.manifest is None:
+                self.manifest = dbtRunner().invoke([*quiet, "parse"]).result
+            return dbtRunner(manifest=self.manifest).invoke([*quiet, "--no-write-json", *arguments])
         finally:
             os.environ.clear()
             os.environ.update(before)
