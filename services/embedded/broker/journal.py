@@ -42,6 +42,7 @@ class Journal:
         self._size = 0
         self._lines = 0
         self._dirty = False
+        self._syncing = asyncio.Lock()
 
     def replay(self) -> Iterable[Any]:
         """Yield the lines in order, then open the file for appending; a torn last line is dropped.
@@ -87,9 +88,10 @@ class Journal:
 
     async def sync(self) -> None:
         """Put the file on the disk, where anything is new; the loop goes on meanwhile."""
-        if self._dirty:
-            self._dirty = False
-            await asyncio.to_thread(os.fdatasync, self._fd)
+        async with self._syncing:
+            if self._dirty:
+                self._dirty = False
+                await asyncio.to_thread(os.fdatasync, self._fd)
 
     def close(self) -> None:
         """Close the file."""

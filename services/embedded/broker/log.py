@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from services.embedded.broker.configs import TopicConfig
 from services.embedded.broker.errors import BrokerError, Code
+from services.embedded.broker.journal import replace_file
 from services.embedded.broker.producers import EXPIRY_MS, Producers
 from services.embedded.broker.records import check, first_at_or_after, is_commit, marker, read_header, stamped
 from services.embedded.broker.segment import Segment
@@ -41,6 +42,8 @@ class Log:
         self._clock = clock
         self.producers = Producers()
         self.waiters: set[asyncio.Event] = set()
+        self._syncing = asyncio.Lock()
+        self._rolled_at = clock()
         self._start_file = folder / "start-offset"
         folder.mkdir(parents=True, exist_ok=True)
         self.start = int(self._start_file.read_text()) if self._start_file.exists() else 0
@@ -109,7 +112,8 @@ class Log:
         active = self.segments[-1]
         if active.offsets and (
             active.size + len(data) > self.config.segment_bytes
-            or self._clock() - active.newest > self.config.segment_ms
+            # By our clock, not by the records': a replay of old events would start a file with every batch.
+            or self._clock() - self._rolled_at > self.config.segment_ms
         ):
             active = self._roll()
         try:
@@ -127,15 +131,18 @@ class Log:
         try:
             self.segments[-1].sync()
             self.segments.append(Segment(self.folder, self.next))
+            self._rolled_at = self._clock()
         except OSError as problem:
             raise BrokerError(Code.KAFKA_STORAGE_ERROR, str(problem)) from problem
         return self.segments[-1]
 
     async def sync(self) -> None:
         """Put everything on the disk; other partitions are served meanwhile."""
-        active = self.segments[-1]  # rolling syncs the ones before
-        if active.dirty:
-            await asyncio.to_thread(active.sync)
+        # Behind the lock: a batch that is part of another's ongoing sync must wait for that sync's end too.
+        async with self._syncing:
+            active = self.segments[-1]  # rolling syncs the ones before
+            if active.dirty:
+                await asyncio.to_thread(active.sync)
 
     # ---- reading
 
@@ -214,9 +221,10 @@ class Log:
         self.producers.forget(before_offset=self.start, silent_since=now - EXPIRY_MS)
 
     def _set_start(self, offset: int) -> None:
-        draft = self._start_file.with_suffix(".draft")
-        draft.write_text(str(offset))
-        draft.replace(self._start_file)
+        try:
+            replace_file(self._start_file, str(offset))
+        except OSError as problem:
+            raise BrokerError(Code.KAFKA_STORAGE_ERROR, str(problem)) from problem
         self.start = offset
 
     def _drop_oldest(self) -> None:

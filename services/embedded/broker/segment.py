@@ -119,8 +119,12 @@ class Segment:
     def sync(self) -> None:
         """Put the file's bytes on the disk, where any are new; blocks."""
         if self.dirty:
-            self.dirty = False
-            os.fdatasync(self.fd)
+            self.dirty = False  # before, not after: what is written meanwhile may not be part of it
+            try:
+                os.fdatasync(self.fd)
+            except OSError:
+                self.dirty = True
+                raise
 
     def close(self) -> None:
         """Close the file."""

@@ -31,9 +31,9 @@ class Kafka:
         self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
 
     def topic(self, partitions: int = 1, **config: str) -> str:
-        """Create a topic; settings with underscores for dots."""
+        """Create a topic; settings with underscores for dots. Nothing is removed by age, however old the records."""
         name = self.unique("topic")
-        settings = {key.replace("_", "."): value for key, value in config.items()}
+        settings = {"retention.ms": "-1"} | {key.replace("_", "."): value for key, value in config.items()}
         self.admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result(30)
         return name
 

@@ -179,3 +179,14 @@ def test_an_outcome_that_was_decided_before_a_kill_is_carried_out(tmp_path: Path
     asyncio.run(first())
     assert asyncio.run(second()) == [(2, 2), (2, 2)]
     assert asyncio.run(second()) == [(2, 2), (2, 2)]
+
+
+def test_old_events_do_not_start_a_file_each(tmp_path: Path, clock: Clock) -> None:
+    log = log_of(tmp_path, clock, segment_ms=str(HOUR))
+    for _ in range(5):
+        put(log, b"1995", timestamp=1000)
+    assert len(log.segments) == 1
+    clock.now += 2 * HOUR
+    put(log, b"later", timestamp=1000)
+    assert len(log.segments) == 2
+    log.close()

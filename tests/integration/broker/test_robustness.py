@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import secrets
 import struct
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,9 +17,19 @@ from tests.integration.broker.conftest import Embedded
 from tests.integration.broker.raw import Raw, batch, request
 
 
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """One broker for all of this file: none of it may end it."""
+    broker = Embedded(tmp_path_factory.mktemp("broker"), lambda stem: f"{stem}-{secrets.token_hex(4)}")
+    yield broker
+    assert broker.process.poll() is None
+    broker.stop()
+
+
 @pytest.fixture
-def raw(embedded: Embedded) -> Raw:
-    return Raw(embedded.port)
+def raw(embedded: Embedded) -> Iterator[Raw]:
+    with Raw(embedded.port) as connection:
+        yield connection
 
 
 def test_every_message_has_a_handler() -> None:
