@@ -6,6 +6,7 @@ What belongs here: asking the registry. What does not: training or promoting (``
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from assets.sagas.learning import model_name
 from ml.decisions import ModelRead
 from ml.policy import Risk
 from ml.sagas.types import saga_type as declared
@@ -18,11 +19,6 @@ class Champion:
 
     model: ModelRead
     risk: Risk
-
-
-def model_name(saga_type: str, outcome: str) -> str:
-    """Return the registered name of the model of one outcome."""
-    return f"saga_failure_{saga_type}_{outcome}"
 
 
 def champion_of(registry: Registry, saga_type: str) -> Champion | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from assets.decisions.risk import champion_of, model_name
+from assets.decisions.risk import champion_of
+from assets.sagas.learning import model_name
 from resources.registry import FakeRegistry, Record
 
 RECORD = Record(parameters={}, metrics={}, columns=["a"], example=np.zeros((1, 1)))
