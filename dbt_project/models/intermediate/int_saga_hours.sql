@@ -108,7 +108,6 @@ select
     coalesce(finished.amount_aborted_micros, 0) as amount_aborted_micros,
     finished.duration_mean_ms as duration_mean_ms,
     -- An array cannot be null: where no saga ended it is empty, and an element of it would read as 0.
-    -- A join gives no null for an array: the mean says whether a saga ended.
     if(isNull(finished.duration_mean_ms), null, finished.duration_quantiles_ms[1]) as duration_p50_ms,
     if(isNull(finished.duration_mean_ms), null, finished.duration_quantiles_ms[2]) as duration_p90_ms,
     if(isNull(finished.duration_mean_ms), null, finished.duration_quantiles_ms[3]) as duration_p95_ms,
