@@ -141,8 +141,6 @@ def feature_set(vocabulary: Vocabulary, *, recent: Iterable[tuple[str, Recent]] 
         Feature("gap 4", Aggregate("lag", back=4), "elapsed"),
         Feature("hour", now, "hour"),
         Feature("weekday", now, "weekday"),
-        Feature("start hour", Aggregate("first"), "hour"),
-        Feature("start weekday", Aggregate("first"), "weekday"),
         Feature("amount", Aggregate("last", "amount", Where(kind="started"))),
         Feature("workers", Aggregate("distinct", "worker")),
         Feature("worker", Aggregate("last", "worker")),

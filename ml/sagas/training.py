@@ -131,12 +131,17 @@ def recipe(features: FeatureSet, name: str) -> Any:
 def challenger(features: FeatureSet) -> Any:
     """Return our estimator: a penalised linear model over a rich design, blended with cautious boosting.
 
-    Workers are left to the count of them: their own effects did not last from one month to the next.
+    Boosting is not shown the calendar, nor who works: it splits on chance there, which the penalty does not.
     """
     kinds = estimators.column_kinds(features)
-    columns = [place for place, name in enumerate(features.names) if name not in ("worker", "first worker")]
+    everything = range(len(features.features))
+    lasting = [
+        place
+        for place in everything
+        if kinds[place] not in ("hour", "weekday") and features.names[place] not in ("worker", "first worker")
+    ]
     return estimators.Blend(
-        [estimators.linear(kinds, columns, c=0.003), estimators.boosted(columns, max_iter=80)], [0.5, 0.5]
+        [estimators.linear(kinds, everything, c=0.003), estimators.boosted(lasting, max_iter=80)], [0.5, 0.5]
     )
 
 
@@ -149,6 +154,7 @@ def fit_calibrated(
     folds: tuple[float, ...] = FOLDS,
     method: Method = "platt",
     seed: int = 0,
+    most_rows: int = MOST_ROWS,
 ) -> tuple[Any, Calibrator]:
     """Return an estimator fitted on ``rows`` and a calibrator fitted on predictions for later sagas.
 
@@ -163,10 +169,10 @@ def fit_calibrated(
         train = rows.known_us < rows.start_us[inside].min()
         if train.sum() < 50 or len(np.unique(y[train])) < 2:
             continue
-        train = _thin(train, seed)
+        train = _thin(train, seed, most_rows)
         fitted = estimators.fit(make(), rows.x[train], y[train], weight[train])
         odds[inside], held = log_odds(fitted.predict_proba(rows.x[inside])[:, 1]), held | inside
-    train = _thin(np.ones(len(y), dtype=bool), seed)
+    train = _thin(np.ones(len(y), dtype=bool), seed, most_rows)
     fitted = estimators.fit(make(), rows.x[train], y[train], weight[train])
     if not held.any():
         held, odds = train, log_odds(fitted.predict_proba(rows.x)[:, 1])
@@ -178,13 +184,13 @@ def _rank_of_start(rows: Prefixes) -> Floats:
     return np.asarray(np.searchsorted(starts, rows.start_us, "left") / max(len(starts), 1), dtype=np.float64)
 
 
-def _thin(mask: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
-    """Return at most ``MOST_ROWS`` of the mask's rows, drawn evenly."""
+def _thin(mask: NDArray[np.bool_], seed: int, most: int) -> NDArray[np.bool_]:
+    """Return at most ``most`` of the mask's rows, drawn evenly."""
     rows = np.flatnonzero(mask)
-    if len(rows) <= MOST_ROWS:
+    if len(rows) <= most:
         return mask
     thin = np.zeros_like(mask)
-    thin[np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False)] = True
+    thin[np.random.default_rng(seed).choice(rows, most, replace=False)] = True
     return thin
 
 
@@ -202,6 +208,7 @@ def train(
     folds: tuple[float, ...] = FOLDS,
     seed: int = 0,
     make: Recipe = recipe,
+    most_rows: int = MOST_ROWS,
 ) -> Trained:
     """Train every arm on ``training`` and score all on ``later``; both hold labelled, strict prefixes only.
 
@@ -217,7 +224,7 @@ def train(
     for name in arms:
         fitted, calibrator = fit_calibrated(
             lambda name=name: make(features, name),  # type: ignore[misc]
-            training, outcome.name, weight, folds=folds, seed=seed,
+            training, outcome.name, weight, folds=folds, seed=seed, most_rows=most_rows,
         )  # fmt: skip
         model = FailureModel(kind.name, outcome.name, features, fitted, calibrator, threshold)
         scored[name] = score(name, model.score(later.x), y, later, sampled)

@@ -1,0 +1,147 @@
+"""Failure model on loan applications: AUC on strict prefixes and calibration, beside the baselines of the same run.
+
+``python benchmarks/saga_failure.py [--data PATH] [--quick] [--audit]``: trains on ``saga_bpic2012`` under ISTHMUS_DATA
+and scores PATH, a folder of the same form; without it, trains on the set's earlier part and scores its later part.
+``--audit`` adds the tests for leakage: shuffled labels, and prefixes that end earlier.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.saga_events import saga_table
+from examples.datasets import open_folder
+from ml.sagas.features import feature_set
+from ml.sagas.spec import SagaEvent
+from ml.sagas.stream import Prefixes, endings, in_process, saga_events, vocabulary
+from ml.sagas.training import (
+    Trained,
+    censoring_weights,
+    classes,
+    ended_before,
+    split_time,
+    train,
+)
+from ml.sagas.types import LOAN_APPLICATION
+from resources.settings import get_settings
+
+ARMS = ("constant", "logistic", "boosting", "challenger")
+KEYS = {"challenger": "", "logistic": "baseline_logistic_", "boosting": "baseline_boosting_", "constant": "baseline_constant_"}
+
+
+def read(folder: Path) -> list[SagaEvent]:
+    """Return a folder's events of loan applications, in order."""
+    table = saga_table(open_folder(folder))
+    keep = [name == LOAN_APPLICATION.name for name in table["saga_type"].to_pylist()]
+    return saga_events(table.filter(keep))
+
+
+def ece_interval(trained: Trained, p: np.ndarray[Any, Any], count: int) -> tuple[float, float]:
+    """Return the calibration error's 95 % interval over sagas."""
+    from ml.sagas.evaluation import calibration_error
+
+    ids, of = np.unique(trained.later.saga_ids.astype(str), return_inverse=True)
+    rows = [np.flatnonzero(of == saga) for saga in range(len(ids))]
+    random, y, found = np.random.default_rng(1), trained.y, []
+    for _ in range(count):
+        chosen = np.concatenate([rows[saga] for saga in random.integers(0, len(ids), len(ids))])
+        found.append(calibration_error(y[chosen], p[chosen]))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def main() -> None:
+    """Run, print the table, print the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, help="folder of the form of saga_bpic2012 to score")
+    parser.add_argument("--seeds", type=int, default=1, help="draws of the training's own randomness; mean of them")
+    parser.add_argument("--quick", action="store_true", help="fewer draws, one fold: ends within a minute")
+    parser.add_argument("--audit", action="store_true", help="add the tests for leakage")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    kind = LOAN_APPLICATION
+    home = get_settings().data / "saga_bpic2012"
+    events = read(home)
+    if options.data:
+        fresh = read(options.data)
+        own_ids, seen = {event.saga_id for event in events}, {event.saga_id for event in fresh}
+        features = feature_set(vocabulary(events))
+        early = in_process(kind, features, events).labelled
+        later = in_process(kind, features, [e for e in fresh if e.saga_id not in own_ids]).labelled
+        split = int(later.start_us.min())
+        weight = np.ones(len(early))
+        print(f"trained on {home}, scored on {options.data}; {len(own_ids & seen)} sagas in both are not scored")
+    else:
+        first = in_process(kind, feature_set(vocabulary(events)), events).labelled
+        split = split_time(first)
+        # What occurs is learned from the earlier part only.
+        features = feature_set(vocabulary(event for event in events if event.us < split))
+        every = in_process(kind, features, events).labelled
+        early, later = ended_before(every, split), every.where(every.start_us >= split)
+        weight = censoring_weights(early, every, split)
+        print(f"trained on the earlier part of {home}, scored on its later 30 % of labelled sagas, by start")
+    sagas = len(set(early.saga_ids)), len(set(later.saga_ids))
+    print(f"{sagas[0]} sagas and {len(early)} prefixes to learn from; {sagas[1]} and {len(later)} to score\n")
+
+    draws = 200 if options.quick else 1000
+    folds = (0.7,) if options.quick else (0.4, 0.55, 0.7, 0.85)
+    line: dict[str, Any] = {"benchmark": "saga_failure", "quick": options.quick}
+    print(f"{'outcome':<10} {'arm':<12} {'AUC':>6} {'95 % interval':>16} {'calibration error':>18}")
+    for outcome in kind.outcomes:
+        trained = train(
+            kind, outcome, features, early, later,
+            split_us=split, weight=weight, arms=ARMS, draws=draws, folds=folds,
+            most_rows=25_000 if options.quick else 60_000,
+        )  # fmt: skip
+        for arm in reversed(ARMS):
+            scored, key = trained.arms[arm], f"{KEYS[arm]}{{}}_{outcome.name}"
+            line[key.format("auc")] = round(scored.auc.value, 4)
+            line[key.format("auc") + "_low"] = round(scored.auc.low, 4)
+            line[key.format("auc") + "_high"] = round(scored.auc.high, 4)
+            line[key.format("ece")] = round(scored.ece.value, 4)
+            name = "ours" if arm == "challenger" else arm
+            span = f"{scored.auc.low:.3f} to {scored.auc.high:.3f}"
+            print(f"{outcome.name:<10} {name:<12} {scored.auc.value:6.3f} {span:>16} {scored.ece.value:18.3f}", flush=True)
+        low, high = ece_interval(trained, trained.arms["challenger"].p, 50 if options.quick else 300)
+        line[f"ece_{outcome.name}_low"], line[f"ece_{outcome.name}_high"] = round(low, 4), round(high, 4)
+        if options.audit:
+            line |= audit(trained, early, weight, split)
+    line |= {"sagas_trained": sagas[0], "sagas_scored": sagas[1], "seconds": round(time.perf_counter() - began, 1)}
+    print(json.dumps(line))
+
+
+def audit(trained: Trained, early: Prefixes, weight: np.ndarray[Any, Any], split: int) -> dict[str, float]:
+    """Print and return what a leak would show: an AUC away from a half with shuffled labels, or that a shift keeps."""
+    from dataclasses import replace
+
+    from ml.sagas.evaluation import auc_by_length
+
+    name, later = trained.outcome.name, trained.later
+    # Labels are shuffled over whole sagas, so that only a leak could tell.
+    ids, of = np.unique(early.saga_ids.astype(str), return_inverse=True)
+    label = np.empty(len(ids), dtype=object)
+    label[of] = early.label
+    shuffled = replace(early, label=np.random.default_rng(0).permutation(label)[of])
+    blind = train(
+        LOAN_APPLICATION, trained.outcome, trained.model.features, shuffled, later,
+        split_us=split, weight=weight, arms=("challenger",), draws=50, folds=(0.7,), most_rows=25_000,
+    )  # fmt: skip
+    short = later.where(later.position <= 3)
+    early_auc = auc_by_length(classes(short, name), trained.model.score(short.x), short.position)
+    late = int(np.sum(later.us >= later.known_us))
+    print(f"{name:<10} shuffled labels {blind.arms['challenger'].auc.value:.3f}; prefixes of 1 to 3 events "
+          f"{early_auc:.3f}; prefixes that end at or after their saga's last event {late}")
+    return {f"audit_shuffled_{name}": round(blind.arms["challenger"].auc.value, 4), f"audit_short_{name}": round(early_auc, 4)}
+
+
+if __name__ == "__main__":
+    main()
