@@ -83,9 +83,8 @@ def main() -> None:
         client = clickhouse_connect.get_client(host="127.0.0.1", port=port, username="isthmus", password=password)
         http = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("isthmus", password), timeout=120)
         idle = process.memory_info().rss >> 20
-        client.command(
-            "CREATE TABLE default.t (id UInt64, kind LowCardinality(String), value String) ENGINE = MergeTree ORDER BY id"
-        )
+        columns = "id UInt64, kind LowCardinality(String), value String"
+        client.command(f"CREATE TABLE t ({columns}) ENGINE = MergeTree ORDER BY id")
 
         def insert_lines() -> None:
             http.post("/", params={"query": "INSERT INTO t FORMAT JSONEachRow"}, content=lines).raise_for_status()
@@ -101,14 +100,13 @@ def main() -> None:
         inside = (
             f"INSERT INTO t SELECT number, concat('k', toString(number % 7)), repeat('x', 150) FROM numbers({rows})"
         )
+        query = f"SELECT * FROM t LIMIT {rows}"
         figures = {
             "insert_floor_rows_per_s": rate(rows, runs, lambda: client.command(inside)),
             "insert_jsoneachrow_rows_per_s": rate(rows, runs, insert_lines),
             "insert_arrow_rows_per_s": rate(rows, runs, lambda: client.insert_arrow("t", table)),
-            "read_native_rows_per_s": rate(
-                rows, runs, lambda: client.query(f"SELECT * FROM t LIMIT {rows}").result_columns
-            ),
-            "read_arrow_rows_per_s": rate(rows, runs, lambda: client.query_arrow(f"SELECT * FROM t LIMIT {rows}")),
+            "read_native_rows_per_s": rate(rows, runs, lambda: client.query(query).result_columns),
+            "read_arrow_rows_per_s": rate(rows, runs, lambda: client.query_arrow(query)),
         }
         count = 200 if quick else 1000
         for name, send in (

@@ -36,6 +36,7 @@ class Engine:
         for leftover in self.spool.iterdir():
             leftover.unlink()
         config = write_configuration(path / "config", memory_ratio=memory_ratio, keep_free=keep_free)
+        _forget_empty_default(path / "store" / "metadata")
         self._address = f"{path / 'store'}?config-file={config}"
         # Held open: the engine stops with its last connection.
         self._keeper = self.connect()
@@ -99,6 +100,16 @@ class Engine:
             self._guard.close()
         self._keeper.close()
         os.close(self._lock_file)
+
+
+def _forget_empty_default(metadata: Path) -> None:
+    """Remove the file of a ``default`` database that has never had a table (its folder comes with the first one).
+
+    The engine's start takes no note of such a database, so it could be neither attached afterwards nor made again.
+    """
+    if not (metadata / "default").exists():
+        for name in ("default.sql", "default.sql.tmp"):
+            (metadata / name).unlink(missing_ok=True)
 
 
 def _make_default_ordinary(connection: Connection) -> None:

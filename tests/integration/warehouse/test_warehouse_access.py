@@ -42,6 +42,7 @@ READS_ADDRESSES = [
     "SELECT * FROM redis('127.0.0.1:1', 'k', 'k String')",
     "SELECT * FROM deltaLake('http://127.0.0.1:1/bucket/x/')",
 ]
+DICTIONARY = "CREATE DICTIONARY shop.d (id UInt64, n String) PRIMARY KEY id SOURCE({}) LAYOUT(FLAT()) LIFETIME(0)"
 WRITES = [
     "CREATE TABLE default.x (n UInt8) ENGINE = Memory",
     "CREATE DATABASE x",
@@ -93,8 +94,7 @@ def test_reader_reads(reader):
 @pytest.mark.parametrize("sql", WRITES)
 @pytest.mark.parametrize("session", ["", "s"])
 def test_reader_changes_nothing(reader, full, sql, session):
-    status, code = reader.error(sql, session_id=session)
-    assert code in (62, 164, 358, 497)
+    assert reader.error(sql, session_id=session)[1] in (62, 164, 358, 497)
     assert full("SELECT count() FROM shop.orders") == "1"
 
 
@@ -144,8 +144,8 @@ def test_reader_cannot_smuggle_a_statement_into_an_external_table(reader, full):
         "CREATE DATABASE e ENGINE = SQLite('/tmp/x.db')",
         "CREATE DATABASE e ENGINE = MySQL('127.0.0.1:1', 'a', 'b', 'c')",
         "ATTACH TABLE shop.a FROM '/tmp/x' (x Int8) ENGINE = MergeTree ORDER BY x",
-        "CREATE DICTIONARY shop.d (id UInt64, n String) PRIMARY KEY id SOURCE(HTTP(url 'http://127.0.0.1:1/' format 'CSV')) LAYOUT(FLAT()) LIFETIME(0)",
-        "CREATE DICTIONARY shop.d (id UInt64, n String) PRIMARY KEY id SOURCE(FILE(path '/etc/hostname' format 'CSV')) LAYOUT(FLAT()) LIFETIME(0)",
+        DICTIONARY.format("HTTP(url 'http://127.0.0.1:1/' format 'CSV')"),
+        DICTIONARY.format("FILE(path '/etc/hostname' format 'CSV')"),
         "INSERT INTO FUNCTION file('/tmp/isthmus-x', 'CSV', 'a String') VALUES ('a')",
         "INSERT INTO FUNCTION url('http://127.0.0.1:1/', 'CSV', 'a String') VALUES ('a')",
         "INSERT INTO shop.orders FROM INFILE '/etc/hostname' FORMAT CSV",
@@ -154,8 +154,7 @@ def test_reader_cannot_smuggle_a_statement_into_an_external_table(reader, full):
     ],
 )
 def test_full_user_cannot_reach_beyond_the_directory(full, sql):
-    status, code = full.error(sql)
-    assert code in (48, 62, 78, 497)
+    assert full.error(sql)[1] in (48, 62, 78, 497)
 
 
 def test_what_a_warehouse_needs_is_allowed(full):

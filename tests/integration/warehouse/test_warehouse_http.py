@@ -121,7 +121,8 @@ def test_streamed_result_is_one_document(http, database, layout):
     """What comes out goes in again: a header repeated in the middle would be a row too many, or an error."""
     table = f"{database}.back"
     http(f'CREATE TABLE {table} (`a"b,c` UInt64, `s` Nullable(String)) ENGINE = MergeTree ORDER BY tuple()')
-    query = f'SELECT number AS `a"b,c`, if(number % 7, concat(toString(number), char(10, 34, 44)), NULL) AS s FROM numbers({ROWS})'
+    text = "if(number % 7, concat(toString(number), char(10, 34, 44)), NULL)"
+    query = f'SELECT number AS `a"b,c`, {text} AS s FROM numbers({ROWS})'
     answer = http.post(f"{query} FORMAT {layout}", max_block_size=65_000)
     assert answer.status_code == 200
     assert http.post(f"INSERT INTO {table} FORMAT {layout}", data=answer.content).status_code == 200

@@ -53,8 +53,9 @@ def test_splitter_never_fails(sql):
         first_word(text)
 
 
-@given(NAMES, COLUMNS, SETTINGS, GAPS, FORMATS, st.binary())
-def test_data_after_format_are_found_to_the_byte(name, columns, settings, gap, layout, data):
+@given(st.tuples(NAMES, COLUMNS, SETTINGS), GAPS, FORMATS, st.binary())
+def test_data_after_format_are_found_to_the_byte(words, gap, layout, data):
+    name, columns, settings = words
     head = gap.join(["INSERT", "INTO", name, columns, settings]).encode()
     found = split_insert(head + f"{gap}FORMAT {layout}\n".encode() + data)
     assert found is not None
