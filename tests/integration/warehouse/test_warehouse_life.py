@@ -183,6 +183,17 @@ def test_starts_again_after_termination_with_everything(start_server):
     assert http("SELECT n FROM d.t UNION ALL SELECT n FROM default.t ORDER BY n") == "1\n2"
 
 
+def test_starts_again_while_default_has_no_table(start_server):
+    for _ in range(2):
+        server = start_server()
+        assert Http(server.url)("SELECT engine FROM system.databases WHERE name = 'default'") == "Atomic"
+        server.process.kill()
+        server.process.wait()
+    http = Http(start_server().url)
+    http("CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n")
+    assert http("SELECT count() FROM default.t") == "0"
+
+
 def kill_in_mid_insert(start_server, rounds: int) -> None:
     """Writers insert batches under tokens while the process is killed; each then repeats what was not acknowledged."""
     server = start_server()
