@@ -49,6 +49,11 @@ class Process:
     ready: bool = True
     popen: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the last start; 0 before the first."""
+        return self.popen.pid if self.popen else 0
+
     def start(self) -> None:
         """Start it and return when it serves (has printed its ``ready`` line), or at once where it prints none."""
         with self.log.open("ab") as output:

@@ -129,7 +129,7 @@ def main() -> None:
         with running("services.embedded.broker", *arguments, log=path / "log"):
             _measure("embedded broker", f"127.0.0.1:{port}", given.seconds)
     if bootstrap := os.environ.get("ISTHMUS_TEST_KAFKA"):
-        _measure("Apache Kafka", bootstrap, given.seconds)
+        _measure("ISTHMUS_TEST_KAFKA", bootstrap, given.seconds)
 
 
 if __name__ == "__main__":

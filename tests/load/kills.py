@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 from tests.load.bench import Bench, KillLog, Process, until
@@ -31,10 +32,10 @@ class Journal:
                 continue
         return found
 
-    def in_flight(self) -> list[str]:
-        """Return the ranges of the batch that was begun last, where nothing came after it."""
+    def in_flight(self, pid: int) -> list[str]:
+        """Return the ranges of the batch that process ``pid`` has begun, where it wrote nothing after that."""
         lines = self.lines()
-        if lines and lines[-1]["event"] == "begin":
+        if lines and lines[-1]["event"] == "begin" and lines[-1]["pid"] == pid:
             names = lines[-1]["names"]
             assert isinstance(names, list)
             return names
@@ -55,14 +56,20 @@ def kill_while_landing(
     """
     for _ in range(kills):
         target = draw.choice(["landing", "landing", "warehouse"])
-        until(lambda: journal.in_flight() or journal.ended(), "a batch in flight", pause=0.001)
+        pid = lander.pid
+        until(partial(at_work, journal, pid), "a batch in flight", pause=0.002)
         if journal.ended():
             raise RuntimeError(f"all was landed after {len(log.kills)} kills: take smaller batches")
         # A batch takes some tens of milliseconds: the kill comes anywhere in it.
         time.sleep(draw.uniform(0, 0.03))
         process = lander if target == "landing" else bench.processes["warehouse"]
-        pids = [process.popen.pid] if process.popen else []
+        killed = process.pid
         process.kill()
-        log.note(target, in_flight=journal.in_flight(), pids=pids)
+        log.note(target, in_flight=journal.in_flight(pid), pids=[killed])
         process.start()
     until(journal.ended, "the rest is landed", seconds=300)
+
+
+def at_work(journal: Journal, pid: int) -> bool:
+    """Return whether process ``pid`` has a batch in flight, or will have none any more."""
+    return bool(journal.in_flight(pid)) or journal.ended()
