@@ -167,6 +167,7 @@ class DbtResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # not gen
             shutil.copy(prepared, cached)
         (target / _RESULTS).unlink(missing_ok=True)  # what stands there afterwards is this invocation's
         paths = {"DBT_TARGET_PATH": str(target), "DBT_LOG_PATH": str(target), "DBT_LOG_FORMAT": "json"}
+        paths["DBT_LOG_LEVEL_FILE"] = "info"  # the default, debug, writes every statement as JSON
         return Invocation.run(
             args=[dbt_executable(), *args, "--threads", str(self.threads)],
             env={**dbt_environment(), **paths},
