@@ -112,15 +112,14 @@ class Settings(BaseSettings):
     def warehouse_dsn(self) -> str:
         """Return the warehouse's URL with user and password in it; never log it."""
         parts = urlsplit(self.warehouse_url)
-        user = parts.username or self.warehouse_user
+        # What stands in the URL is quoted already.
+        user = parts.username or quote(self.warehouse_user, safe="")
         password = parts.password
         if password is None:
-            password = (
-                self.warehouse_password.get_secret_value()
-                if self.warehouse_password is not None
-                else quote(self.secret("warehouse-password"), safe="")
-            )
+            given = self.warehouse_password
+            password = quote(given.get_secret_value() if given else self.secret("warehouse-password"), safe="")
         host = parts.hostname or "127.0.0.1"
+        host = f"[{host}]" if ":" in host else host
         port = f":{parts.port}" if parts.port else ""
         return urlunsplit((parts.scheme, f"{user}:{password}@{host}{port}", parts.path, parts.query, ""))
 

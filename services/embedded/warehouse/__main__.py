@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _users() -> dict[str, User]:
     settings = get_settings()
-    password = os.environ.get("ISTHMUS_WAREHOUSE_PASSWORD") or settings.secret("warehouse-password")
+    given = settings.warehouse_password
+    password = given.get_secret_value() if given else settings.secret("warehouse-password")
     both = (
         User("isthmus", password, read_only=False),
         User("reader", settings.secret("reader-password"), read_only=True),

@@ -103,7 +103,7 @@ def test_nobody_reads_files_or_addresses(reader, full, sql):
     for http in (reader, full):
         answer = http.post(sql)
         assert answer.status_code != 200, answer.text
-        assert int(answer.headers["X-ClickHouse-Exception-Code"]) in (1, 47, 48, 62, 164, 452, 497, 801)
+        assert int(answer.headers["X-ClickHouse-Exception-Code"]) in (1, 47, 48, 60, 62, 164, 452, 497, 801)
 
 
 def test_expressions_in_settings_are_refused(reader):
