@@ -6,13 +6,18 @@ What belongs here: the order of the acts and their progress. What does not: the 
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from cli.console import console
@@ -43,7 +48,7 @@ def run_demo(*, serve: bool, sagas: int | None, seed: int, fresh: bool) -> None:
                 start_core(stack)
             console.print("[green]✓[/] warehouse, broker and router serve")
             sent = _play(sagas, seed)
-            run_id = _materialize()
+            run_id = _materialize(stack.logs / "everything.log")
             print_summary(sent, run_id, seconds=time.monotonic() - began)
             if serve:
                 publish_documents(settings)
@@ -105,7 +110,7 @@ def _play(sagas: int | None, seed: int) -> dict[str, int]:
             time.sleep(0.1)
 
 
-def _materialize() -> str:
+def _materialize(log: Path) -> str:
     """Materialize the whole graph in this process, showing the step that runs; return the run's id."""
     from dagster import DagsterInstance
 
@@ -114,18 +119,39 @@ def _materialize() -> str:
 
         job = defs.resolve_job_def("everything")
     run_id, ended = str(uuid4()), threading.Event()
-    # What a run prints is in its log, in the web UI; here it would tear the progress apart.
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with DagsterInstance.get() as instance, Progress(*columns, console=console, transient=True) as progress:
-        watcher = threading.Thread(target=_watch, args=(instance, run_id, progress, ended), daemon=True)
-        watcher.start()
-        try:
-            job.execute_in_process(run_config=quiet, instance=instance, run_id=run_id, raise_on_error=False)
-        finally:
-            ended.set()
-            watcher.join(5)
+    with DagsterInstance.get() as instance, _output_to(log) as screen:
+        with Progress(*columns, console=screen, transient=True) as progress:
+            watcher = threading.Thread(target=_watch, args=(instance, run_id, progress, ended), daemon=True)
+            watcher.start()
+            try:
+                job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False)
+            finally:
+                ended.set()
+                watcher.join(5)
     return run_id
+
+
+@contextmanager
+def _output_to(log: Path) -> Iterator[Console]:
+    """Send what this process and its children print to ``log``, and return a console on the screen meanwhile.
+
+    A run's log lines, dbt's and MLflow's would tear the progress apart; they are in the web UI and in the file.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with log.open("ab") as sink, os.fdopen(os.dup(1), "w") as screen:
+        try:
+            os.dup2(sink.fileno(), 1)
+            os.dup2(sink.fileno(), 2)
+            yield Console(file=screen, force_terminal=console.is_terminal, width=console.width)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, saved in enumerate(kept, start=1):
+                os.dup2(saved, number)
+                os.close(saved)
 
 
 def _watch(instance: DagsterInstance, run_id: str, progress: Progress, ended: threading.Event) -> None:

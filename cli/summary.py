@@ -62,11 +62,11 @@ def _print_events(warehouse: Any, sent: Mapping[str, int]) -> None:
 
 
 def _print_tables(warehouse: Any) -> None:
-    grid = Table.grid(padding=(0, 6))
+    grid = Table.grid(padding=(0, 4))
     tables = Table("database", "tables", "rows", box=None)
     for row in warehouse.query_rows(_TABLES):
         tables.add_row(row["database"], str(row["tables"]), f"{row['rows']:,}")
-    sagas = Table("saga type", "sagas", "completed", "failed", "declined", box=None)
+    sagas = Table("saga type", "all", "done", "failed", "declined", box=None)
     for row in warehouse.query_rows(_SAGAS):
         counts = (row[name] for name in ("sagas", "completed", "failed", "declined"))
         sagas.add_row(escape(row["saga_type"]), *(f"{count:,}" for count in counts))
