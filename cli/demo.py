@@ -120,15 +120,18 @@ def _materialize(log: Path) -> str:
         job = defs.resolve_job_def("everything")
     run_id, ended = str(uuid4()), threading.Event()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with DagsterInstance.get() as instance, _output_to(log) as screen:
-        with Progress(*columns, console=screen, transient=True) as progress:
-            watcher = threading.Thread(target=_watch, args=(instance, run_id, progress, ended), daemon=True)
-            watcher.start()
-            try:
-                job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False)
-            finally:
-                ended.set()
-                watcher.join(5)
+    with (
+        DagsterInstance.get() as instance,
+        _output_to(log) as screen,
+        Progress(*columns, console=screen, transient=True) as progress,
+    ):
+        watcher = threading.Thread(target=_watch, args=(instance, run_id, progress, ended), daemon=True)
+        watcher.start()
+        try:
+            job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False)
+        finally:
+            ended.set()
+            watcher.join(5)
     return run_id
 
 
