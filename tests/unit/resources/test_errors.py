@@ -8,7 +8,8 @@ from resources.errors import KafkaError, WarehouseError, WarehouseUnavailable, r
 
 
 def test_an_unavailable_server_is_asked_again_and_then_given_up() -> None:
-    calls, slept = [], []
+    calls: list[int] = []
+    slept: list[float] = []
 
     def call() -> None:
         calls.append(1)

@@ -1,4 +1,4 @@
-"""Settings: documented, and without secrets in sight. ``python -m tests.unit.resources.test_settings`` writes the page."""
+"""Settings: documented, no secret in sight. ``python -m tests.unit.resources.test_settings`` writes the page."""
 
 from __future__ import annotations
 
