@@ -22,7 +22,7 @@ from benchmarks.saga_events import saga_table
 from examples.datasets import open_folder
 from ml.sagas.features import feature_set
 from ml.sagas.spec import SagaEvent
-from ml.sagas.stream import Prefixes, endings, in_process, saga_events, vocabulary
+from ml.sagas.stream import Prefixes, in_process, saga_events, vocabulary
 from ml.sagas.training import (
     Trained,
     censoring_weights,
@@ -35,7 +35,12 @@ from ml.sagas.types import LOAN_APPLICATION
 from resources.settings import get_settings
 
 ARMS = ("constant", "logistic", "boosting", "challenger")
-KEYS = {"challenger": "", "logistic": "baseline_logistic_", "boosting": "baseline_boosting_", "constant": "baseline_constant_"}
+KEYS = {
+    "challenger": "",
+    "logistic": "baseline_logistic_",
+    "boosting": "baseline_boosting_",
+    "constant": "baseline_constant_",
+}
 
 
 def read(folder: Path) -> list[SagaEvent]:
@@ -110,7 +115,9 @@ def main() -> None:
             line[key.format("ece")] = round(scored.ece.value, 4)
             name = "ours" if arm == "challenger" else arm
             span = f"{scored.auc.low:.3f} to {scored.auc.high:.3f}"
-            print(f"{outcome.name:<10} {name:<12} {scored.auc.value:6.3f} {span:>16} {scored.ece.value:18.3f}", flush=True)
+            print(
+                f"{outcome.name:<10} {name:<12} {scored.auc.value:6.3f} {span:>16} {scored.ece.value:18.3f}", flush=True
+            )
         low, high = ece_interval(trained, trained.arms["challenger"].p, 50 if options.quick else 300)
         line[f"ece_{outcome.name}_low"], line[f"ece_{outcome.name}_high"] = round(low, 4), round(high, 4)
         if options.audit:
@@ -138,9 +145,14 @@ def audit(trained: Trained, early: Prefixes, weight: np.ndarray[Any, Any], split
     short = later.where(later.position <= 3)
     early_auc = auc_by_length(classes(short, name), trained.model.score(short.x), short.position)
     late = int(np.sum(later.us >= later.known_us))
-    print(f"{name:<10} shuffled labels {blind.arms['challenger'].auc.value:.3f}; prefixes of 1 to 3 events "
-          f"{early_auc:.3f}; prefixes that end at or after their saga's last event {late}")
-    return {f"audit_shuffled_{name}": round(blind.arms["challenger"].auc.value, 4), f"audit_short_{name}": round(early_auc, 4)}
+    print(
+        f"{name:<10} shuffled labels {blind.arms['challenger'].auc.value:.3f}; prefixes of 1 to 3 events "
+        f"{early_auc:.3f}; prefixes that end at or after their saga's last event {late}"
+    )
+    return {
+        f"audit_shuffled_{name}": round(blind.arms["challenger"].auc.value, 4),
+        f"audit_short_{name}": round(early_auc, 4),
+    }
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def saga_predictions(
                 computed[model.features.digest] = data.prefixes(warehouse, kind, model.features, sagas=running)
             rows = computed[model.features.digest]
             p = model.score(rows.x) if len(rows) else rows.x[:, 0]
-            outside += int(((p < 0) | (p > 1) | (p != p)).sum())
+            outside += int((~((p >= 0) & (p <= 1))).sum())
             data.write_predictions(warehouse, kind, outcome.name, rows, p, champion, datetime.now(UTC))
             written += len(rows)
             alarms = len(set(rows.saga_ids[p >= model.threshold]))
@@ -192,9 +192,11 @@ def _metadata(learned: Sequence[Learned]) -> dict[str, Any]:
             f"{key}: verdict": "; ".join((verdict, *one.verdict.reasons)),
             f"{key}: run": one.version.run_id,
         }
-        for file, image in (one.plots or {}).items():
-            encoded = base64.b64encode(image).decode()
-            metadata[f"{key}: {file.removesuffix('.png')}"] = dg.MetadataValue.md(f"![](data:image/png;base64,{encoded})")
+        for file, plot in (one.plots or {}).items():
+            encoded = base64.b64encode(plot).decode()
+            metadata[f"{key}: {file.removesuffix('.png')}"] = dg.MetadataValue.md(
+                f"![](data:image/png;base64,{encoded})"
+            )
     return metadata
 
 
@@ -212,10 +214,17 @@ def _checks(learned: Sequence[Learned]) -> list[dg.AssetCheckResult]:
     said = f"{len(trained)} models trained, {len(learned) - len(trained)} refused"
     return [
         dg.AssetCheckResult(
-            asset_key=MODEL, check_name="above_baselines", passed=not below, severity=_WARN,
+            asset_key=MODEL,
+            check_name="above_baselines",
+            passed=not below,
+            severity=_WARN,
             description="; ".join(below) or said,
         ),
         dg.AssetCheckResult(
-            asset_key=MODEL, check_name="calibration", passed=not off, severity=_WARN, description="; ".join(off) or said
+            asset_key=MODEL,
+            check_name="calibration",
+            passed=not off,
+            severity=_WARN,
+            description="; ".join(off) or said,
         ),
-    ]  # fmt: skip
+    ]

@@ -77,15 +77,13 @@ def features_of(kind: SagaType, known: Vocabulary) -> FeatureSet:
 def endings(warehouse: Warehouse, saga_type: str) -> dict[str, tuple[str, int]]:
     """Return each ended saga's first ending: ``completed`` or the reason of its abort, and its time (µs)."""
     rows = warehouse.query_arrow(
-        "SELECT saga_id, argMin(if(event_type = 'isthmus.saga.completed', 'completed', ifNull(toString(reason), '')),"
-        f" event_time) AS ending, toUnixTimestamp64Micro(min(event_time)) AS us FROM {STAGING}"  # noqa: S608
+        "SELECT saga_id, argMin(if(event_type = 'isthmus.saga.completed', 'completed', ifNull(toString(reason), '')),"  # noqa: S608
+        f" event_time) AS ending, toUnixTimestamp64Micro(min(event_time)) AS us FROM {STAGING}"
         " WHERE saga_type = {type:String} AND event_type IN ('isthmus.saga.completed', 'isthmus.saga.aborted')"
         " GROUP BY saga_id",
         {"type": saga_type},
     ).to_pydict()
-    return {
-        saga: (ending, us) for saga, ending, us in zip(rows["saga_id"], rows["ending"], rows["us"], strict=True)
-    }
+    return {saga: (ending, us) for saga, ending, us in zip(rows["saga_id"], rows["ending"], rows["us"], strict=True)}
 
 
 def newest(saga_type: str, *, most: int = MOST_SAGAS) -> str:
@@ -93,8 +91,8 @@ def newest(saga_type: str, *, most: int = MOST_SAGAS) -> str:
     from ml.sagas.spec import literal
 
     return (
-        "saga_id IN (SELECT saga_id FROM ("
-        f"SELECT saga_id FROM {STAGING} WHERE saga_type = {literal(saga_type)}"  # noqa: S608
+        "saga_id IN (SELECT saga_id FROM ("  # noqa: S608
+        f"SELECT saga_id FROM {STAGING} WHERE saga_type = {literal(saga_type)}"
         f" GROUP BY saga_id ORDER BY min(event_time) DESC LIMIT {NEWEST_SAGAS}"
         f") ORDER BY cityHash64(saga_id) LIMIT {most})"
     )
@@ -127,13 +125,16 @@ def build_features(warehouse: Warehouse, kind: SagaType, features: FeatureSet, *
     from ml.sagas.sql import features_sql
 
     table = table_of(kind.name)
+    kind_of = {True: "LowCardinality(String)", False: "Nullable(Float64)"}
     columns = ", ".join(
-        f"f{place} {'LowCardinality(String)' if feature.is_text else 'Nullable(Float64)'} COMMENT {literal(feature.name)}"
+        f"f{place} {kind_of[feature.is_text]} COMMENT {literal(feature.name)}"
         for place, feature in enumerate(features.features)
     )
     definition = literal(json.dumps(features.as_dict()))
     query = features_sql(features, kind.name, table=STAGING, sagas=newest(kind.name, most=most))
-    names = ", ".join(["saga_id", "position", "us", "step", "status", *(f"f{n}" for n in range(len(features.features)))])
+    names = ", ".join(
+        ["saga_id", "position", "us", "step", "status", *(f"f{n}" for n in range(len(features.features)))]
+    )
     warehouse.command(
         f"CREATE OR REPLACE TABLE {table} (saga_id String COMMENT 'Saga', position UInt32 COMMENT 'Steps so far',"
         " us Int64 COMMENT 'Time of the last of them, microseconds', step LowCardinality(String) COMMENT 'Its step',"
@@ -190,7 +191,7 @@ def audit(warehouse: Warehouse, saga_type: str, features: FeatureSet) -> tuple[i
         if feature.form in ("elapsed", "after_start") and feature.node.where.kind == "step"
     ]
     row = warehouse.query_rows(
-        f"""SELECT count() AS n, {' + '.join(future) or '0'} AS future,
+        f"""SELECT count() AS n, {" + ".join(future) or "0"} AS future,
             (SELECT count() FROM {STAGING} WHERE saga_type = {{type:String}} AND event_type = 'isthmus.saga.step'
              AND saga_id IN (SELECT saga_id FROM {table})) AS steps
         FROM (SELECT *, min(us) OVER (PARTITION BY saga_id) AS started FROM {table})""",  # noqa: S608
@@ -199,7 +200,7 @@ def audit(warehouse: Warehouse, saga_type: str, features: FeatureSet) -> tuple[i
     return int(row["n"]), abs(int(row["steps"]) - int(row["n"])), int(row["future"])
 
 
-def write_predictions(
+def write_predictions(  # noqa: PLR0917
     warehouse: Warehouse,
     kind: SagaType,
     outcome: str,

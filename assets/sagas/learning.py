@@ -64,8 +64,17 @@ def learn(
     for outcome in kind.outcomes:
         try:
             trained = training.train(
-                kind, outcome, features, early, later, split_us=split, weight=weight,
-                folds=(0.5, 0.75), draws=200, most_rows=15_000, seed=seed,
+                kind,
+                outcome,
+                features,
+                early,
+                later,
+                split_us=split,
+                weight=weight,
+                folds=(0.5, 0.75),
+                draws=200,
+                most_rows=15_000,
+                seed=seed,
             )
         except training.TooLittleData as error:
             learned.append(Learned(kind.name, outcome, refusal=str(error)))
@@ -138,7 +147,7 @@ def _judge(
     )
 
 
-def _record(
+def _record(  # noqa: PLR0917
     kind: SagaType,
     trained: Trained,
     verdict: Promotion,
@@ -226,7 +235,11 @@ def promotion_decision(learned: Learned, *, inputs: Mapping[str, str], run_id: s
         ),
         guardrails=(
             {"name": "calibration_error", "limit": 0.03, "bit": verdict.calibration_error > 0.03},
-            {"name": "gain_interval_above_zero", "limit": 0.0, "bit": any(not g.above_zero for g in verdict.gains.values())},
+            {
+                "name": "gain_interval_above_zero",
+                "limit": 0.0,
+                "bit": any(not g.above_zero for g in verdict.gains.values()),
+            },
         ),
         undo={"model": before.name, "alias": "champion", "version": before.version} if before else None,
         model=ModelRead(version.name, str(version.version), version.run_id, verdict.calibration_error <= 0.03),

@@ -1,0 +1,1 @@
+"""Failure of running sagas: features defined once, labels, estimators, scores, promotion."""

@@ -172,13 +172,18 @@ def boosted(columns: Sequence[int], *, seed: int = 0, **options: Any) -> Any:
         "max_features": 0.3,
         "early_stopping": False,
     }
-    return make_pipeline(Columns(list(columns)), HistGradientBoostingClassifier(random_state=seed, **defaults | options))
+    return make_pipeline(
+        Columns(list(columns)), HistGradientBoostingClassifier(random_state=seed, **defaults | options)
+    )
 
 
 def linear(kinds: Sequence[str], columns: Sequence[int], *, c: float) -> Any:
     """Return a ridge-penalised logistic regression on the design of ``columns``."""
-    return make_pipeline(_Chosen(list(columns)), Design([kinds[column] for column in columns]),
-                         LogisticRegression(C=c, solver="newton-cholesky", tol=1e-3))
+    return make_pipeline(
+        _Chosen(list(columns)),
+        Design([kinds[column] for column in columns]),
+        LogisticRegression(C=c, solver="newton-cholesky", tol=1e-3),
+    )
 
 
 class _Chosen(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped

@@ -27,7 +27,11 @@ def figures(y: NDArray[np.int64], arms: dict[str, NDArray[np.float64]], *, title
         figure = Figure(figsize=(4.6, 3.8), layout="constrained")
         axes = figure.add_subplot()
         for name, p in arms.items():
-            style: dict[str, Any] = {"color": COLOURS.get(name), "label": name, "lw": 2 if name == "challenger" else 1.2}
+            style: dict[str, Any] = {
+                "color": COLOURS.get(name),
+                "label": name,
+                "lw": 2 if name == "challenger" else 1.2,
+            }
             if kind == "roc":
                 x, rate, _ = roc_curve(y, p)
                 axes.plot(x, rate, **style)

@@ -131,7 +131,7 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """How many events of all sagas of the type fulfilled ``where`` in the ``seconds`` before the event, itself left out.
+    """How many events of all sagas of the type fulfilled ``where`` in the ``seconds`` before the prefix's last one.
 
     Half-open: from ``seconds`` before, inclusive, to the event's own microsecond, exclusive, so that the order of
     equal times does not matter.
@@ -178,7 +178,7 @@ class Feature:
             case "weekday":
                 return f"toFloat64(toDayOfWeek(fromUnixTimestamp64Micro({column}, 'UTC')))"
 
-    def reader(self) -> Callable[[Any, int, int], Any]:
+    def reader(self) -> Callable[[Any, int, int], Any]:  # noqa: PLR0911
         """Return the same in Python: a function of the node's value (never None), ``us`` and the start's ``us``."""
         if self.is_text:
             return lambda held, us, start_us: held

@@ -37,7 +37,7 @@ def ordered_events_sql(saga_type: str, *, table: str = STAGING, sagas: str = "")
 def features_sql(
     features: FeatureSet, saga_type: str, *, table: str = STAGING, sagas: str = "", longest: int | None = None
 ) -> str:
-    """Return the query for the features of every prefix: ``saga_id``, ``position``, ``us``, ``step``, ``status``, then f0, f1, ….
+    """Return the query for every prefix: ``saga_id``, ``position``, ``us``, ``step``, ``status``, then f0, f1, ….
 
     ``sagas`` limits whose prefixes are returned, not what the load figures see; ``longest`` limits their length.
     """
@@ -53,8 +53,7 @@ def features_sql(
     else:
         values = {}
     figures = ",\n    ".join(
-        f"{feature.sql(values[feature.node] if isinstance(feature.node, Recent) else column[feature.node])}"
-        f" AS f{place}"
+        f"{feature.sql(values[feature.node] if isinstance(feature.node, Recent) else column[feature.node])} AS f{place}"
         for place, feature in enumerate(features.features)
     )
     limit = f" AND place <= {longest}" if longest is not None else ""
@@ -87,7 +86,7 @@ SELECT
     saga_id, toUInt32(place) AS position, figures.us AS us, step, status,
     {figures.replace("(us -", "(figures.us -")}
 FROM (SELECT * FROM figures WHERE kind = 'step'{limit}) AS figures{joins}
-ORDER BY saga_id, position"""  # noqa: S608 (literals are escaped, the rest is ours)
+ORDER BY saga_id, position"""  # noqa: E501, S608
 
 
 def _load(recents: list[Recent], events: str) -> tuple[str, str, dict[Recent, str]]:
@@ -108,7 +107,7 @@ clock AS (
     joins = "\nASOF LEFT JOIN clock AS upto ON figures.one = upto.one AND figures.us > upto.us"
     for seconds in sorted({node.seconds for node in recents}):
         joins += (
-            f"\nASOF LEFT JOIN (SELECT *, us + {seconds * 1_000_000} AS left_us FROM clock) AS before_{seconds}"
+            f"\nASOF LEFT JOIN (SELECT *, us + {seconds * 1_000_000} AS left_us FROM clock) AS before_{seconds}"  # noqa: S608
             f" ON figures.one = before_{seconds}.one AND figures.us > before_{seconds}.left_us"
         )
     values = {

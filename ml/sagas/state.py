@@ -105,7 +105,7 @@ class SagaState:
         self.start_us = 0
         self.us = 0
 
-    def update(self, event: SagaEvent) -> None:
+    def update(self, event: SagaEvent) -> None:  # noqa: PLR0912
         """Take in the saga's next event, in the order of time, kind and id; endings change nothing."""
         if event.kind not in ("started", "step"):
             return

@@ -229,9 +229,7 @@ def train(
         model = FailureModel(kind.name, outcome.name, features, fitted, calibrator, threshold)
         scored[name] = score(name, model.score(later.x), y, later, sampled)
     assert model is not None
-    _, cost, without = operating_point(
-        y, scored[arms[-1]].p, missed=outcome.missed, false_alarm=outcome.false_alarm
-    )
+    _, cost, without = operating_point(y, scored[arms[-1]].p, missed=outcome.missed, false_alarm=outcome.false_alarm)
     sagas = len(_per_saga(training)[0])
     return Trained(model, outcome, later, scored, split_us, sagas, len(training), cost, without, sampled)
 

@@ -121,7 +121,7 @@ def label_sagas(
         raise ValueError("the events of a saga must stand together")
     last = np.concatenate([first[1:], [len(ids)]])
     names, states = np.asarray(steps, dtype=object), np.asarray(statuses, dtype=object)
-    shapes = {shape: None for shape in zip(names, states, strict=True)}
+    shapes = dict.fromkeys(zip(names, states, strict=True))
     sealing = {shape for shape in shapes if any(w.matches("step", shape[0], shape[1], "") for w in kind.sealed_by)}
     label, cut, end = np.empty(len(first), dtype=object), last - first + 1, us[last - 1].copy()
     for saga, (begin, stop) in enumerate(zip(first, last, strict=True)):

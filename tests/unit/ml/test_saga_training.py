@@ -30,7 +30,9 @@ def test_auc_counts_weights_as_copies() -> None:
     y, length, score = RANDOM.integers(0, 2, 80), RANDOM.integers(1, 3, 80), RANDOM.random(80)
     copies = RANDOM.integers(0, 3, 80)
     again = np.repeat(np.arange(80), copies)
-    assert auc_by_length(y, score, length, copies) == pytest.approx(auc_by_length(y[again], score[again], length[again]))
+    assert auc_by_length(y, score, length, copies) == pytest.approx(
+        auc_by_length(y[again], score[again], length[again])
+    )
 
 
 def test_a_length_with_one_class_is_left_out() -> None:
