@@ -170,6 +170,9 @@ class WarehouseApp:
             frame = _exception_frame(tag, str(fault))
             frame = codec.compress(frame) if codec else frame
             await send({"type": "http.response.body", "body": frame, "more_body": True})
+        # Before the client sees the end: its next request may want the same session.
+        await loop.run_in_executor(self._workers, answer.close)
+        answer.close = _nothing
         await send({"type": "http.response.body", "body": codec.flush() if codec else b""})
 
     async def _refuse(self, send: Send, fault: Fault, request: Request | None) -> None:
@@ -180,6 +183,10 @@ class WarehouseApp:
         if request is not None:
             headers["X-ClickHouse-Query-Id"] = request.query_id
         await _reply(send, fault.status, headers, text.encode("utf-8", "replace") + b"\n")
+
+
+def _nothing() -> None:
+    """What is closed already."""
 
 
 def _exception_frame(tag: str, text: str) -> bytes:

@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 _TABLE_NAME = re.compile(r"[A-Za-z_]\w*")
 _GO_HELLO = b"SELECT displayName(), version(), revision(), timezone()"
 # The client's query id of a running query: chDB's own where none of ours stands.
-_QUERY_ID = f"if(Settings['{MARK}'] = '', query_id, splitByChar('/', Settings['{MARK}'])[1])".encode()
+_QUERY_ID = f"if(Settings['{MARK}'] = '', query_id, substring(Settings['{MARK}'], 34))".encode()
 
 
 @dataclass
@@ -57,11 +57,11 @@ def run(engine: Engine, request: Request) -> Answer:
     try:
         answer = work.insert(insert, sql[insert.data_at :]) if insert is not None else work.statement(sql)
     except BaseException:
-        engine.sessions.release(lease)
+        work.finish()
         raise
     answer.headers = {**head, **answer.headers}
     if answer.chunks is None:
-        engine.sessions.release(lease)
+        work.finish()
     return answer
 
 
@@ -87,6 +87,7 @@ class _Work:
     def __init__(self, engine: Engine, lease: Lease, request: Request, started: int) -> None:
         self._engine, self._lease, self._request, self._started = engine, lease, request, started
         self._connection = lease.connection
+        self._created: list[str] = []
         # As in the server: GET changes nothing.
         self._read_only = request.user.read_only or request.method in ("GET", "HEAD")
 
@@ -120,7 +121,6 @@ class _Work:
         body = result.bytes()
         if self._lease.pinned and not reads:
             self._lease.ran(sql)
-        self._drop_external()
         summary = self._summary(
             read=(result.storage_rows_read(), result.storage_bytes_read()),
             written=(result.rows_written(), result.bytes_written()),
@@ -140,7 +140,6 @@ class _Work:
         headers = {"X-ClickHouse-Format": layout}
         if first is None:
             blocks.close()
-            self._drop_external()
             return Answer({**headers, "X-ClickHouse-Summary": self._summary()})
 
         def all_chunks() -> Iterator[bytes]:
@@ -149,8 +148,7 @@ class _Work:
 
         def close() -> None:
             blocks.close()
-            self._drop_external()
-            self._engine.sessions.release(self._lease)
+            self.finish()
 
         return Answer(headers, chunks=all_chunks(), close=close)
 
@@ -173,12 +171,17 @@ class _Work:
         definition = f"CREATE TEMPORARY TABLE `{name}` ({table.structure})"
         self._engine.check_definition(definition.encode())
         self._connection.execute(definition)
+        self._created.append(name)
         self._connection.insert(f"INSERT INTO `{name}`".encode(), b"", table.format, table.data.name)
 
-    def _drop_external(self) -> None:
-        if self._lease.pinned:
-            for name in self._request.external:
-                self._connection.execute(f"DROP TEMPORARY TABLE IF EXISTS `{name}`")
+    def finish(self) -> None:
+        """Give the connection back; the tables of the request end with it."""
+        try:
+            if self._lease.pinned:
+                for name in self._created:
+                    self._connection.execute(f"DROP TEMPORARY TABLE IF EXISTS `{name}`")
+        finally:
+            self._engine.sessions.release(self._lease)
 
     def _summary(
         self,

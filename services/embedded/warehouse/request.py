@@ -77,7 +77,7 @@ class Request:
     def __post_init__(self) -> None:
         self.query_id = self.parameters.get("query_id") or str(uuid.uuid4())
         # Not the query id: a client may give the same one to two requests, and only one of them goes away.
-        self.mark = f"{self.query_id}/{uuid.uuid4().hex}"
+        self.mark = f"{uuid.uuid4().hex}/{self.query_id}"
 
     @property
     def query(self) -> bytes:

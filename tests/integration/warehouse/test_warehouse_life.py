@@ -77,10 +77,10 @@ def test_too_many_statements(http, server):
 
 def test_kill_query_by_id_spares_others(http):
     with ThreadPoolExecutor(2) as pool:
-        one = pool.submit(http.post, LONG, query_id="one", log_comment="a comment of my own")
+        one = pool.submit(http.post, LONG, query_id="a/one", log_comment="a comment of my own")
         two = pool.submit(http.post, "SELECT sum(sleepEachRow(0.05)) FROM numbers(20)", query_id="two")
         time.sleep(0.5)
-        http("KILL QUERY WHERE query_id = 'one'")
+        http("KILL QUERY WHERE query_id = 'a/one'")
         assert one.result().headers["X-ClickHouse-Exception-Code"] == "394"
         assert two.result().text == "0\n"
 

@@ -62,6 +62,13 @@ def test_get_in_a_session_leaves_it_writable(http, unique):
     assert http("SELECT count() FROM t", session_id=name) == "1"
 
 
+def test_streams_one_after_the_other_in_a_session(http, unique):
+    """The session is free again when the client has seen the end of a stream."""
+    name = unique("session")
+    for _ in range(50):
+        assert http("SELECT count() FROM numbers(3)", session_id=name) == "3"
+
+
 def test_session_must_exist(http, unique):
     name = unique("session")
     assert http.error("SELECT 1", session_id=name, session_check=1)[1] == 372
@@ -107,3 +114,14 @@ def test_external_table_of_a_request_does_not_stay(http, unique):
         )
         assert answer.text == "3\n"
     assert http.error("SELECT * FROM given", session_id=name) == (404, 60)
+
+
+def test_external_table_of_a_failed_request_does_not_stay(http, unique):
+    name = unique("session")
+    for _ in range(2):
+        answer = http.client.post(
+            "/",
+            params={"query": "SELECT nope FROM given", "given_structure": "n UInt8", "session_id": name},
+            files={"given": ("given", b"1\n")},
+        )
+        assert answer.headers["X-ClickHouse-Exception-Code"] == "47"
