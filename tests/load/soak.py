@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 
 from examples.replay import ReplayReport, replay
 from resources.warehouse import WarehouseResource
@@ -38,6 +39,7 @@ SETTINGS = {
 }
 # Kills of each target in ten: a landing run most often, since it holds the batch.
 WEIGHTS = {"landing run": 5, "warehouse": 3, "daemon": 2}
+IN_FLIGHT = 0.8  # share of the kills that must come while a batch is in flight; more are added where too few did
 BUILD_EVERY = 8  # kills between two dbt builds, which run beside the landing and are killed now and then too
 
 
@@ -68,9 +70,9 @@ def run_long(folder: Path, data: Path, *, seed: int, kills: int = 50) -> Result:
         killer = Killer(bench, log, draw)
         try:
             killer.start_daemon()
-            for number in range(kills):
+            while len(log.kills) < kills or log.with_batch < IN_FLIGHT * kills:
                 killer.kill(draw.choices(list(WEIGHTS), list(WEIGHTS.values()))[0])
-                if number % BUILD_EVERY == BUILD_EVERY - 1:
+                if len(log.kills) % BUILD_EVERY == 0:
                     killer.build_beside(killed=draw.random() < 0.5)
             until(lambda: landed(bench.warehouse) >= report.sent, "everything is landed", seconds=900, pause=0.5)
         finally:
@@ -193,14 +195,16 @@ def ranges_of(run: dg.DagsterRun) -> list[str]:
 
 
 def worker(run: dg.DagsterRun) -> int:
-    """Return the process of a run."""
-    return int(run.tags.get(WORKER_TAG, "0").partition(":")[0])
+    """Return the process of a run; -1 where it has none yet."""
+    return int(run.tags.get(WORKER_TAG, "-1").partition(":")[0])
 
 
 def alive(run: dg.DagsterRun) -> bool:
-    """Return whether the run's process is there."""
-    pid = worker(run)
-    return pid > 0 and Path(f"/proc/{pid}").exists()
+    """Return whether the run's process is there, and not only its name until its parent has taken note."""
+    try:
+        return psutil.Process(worker(run)).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except (psutil.NoSuchProcess, ValueError):
+        return False
 
 
 def landed(warehouse: WarehouseResource) -> int:
