@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.saga_events import saga_table
 from examples.datasets import open_folder
+from ml.sagas.estimators import Name
 from ml.sagas.features import feature_set
 from ml.sagas.spec import SagaEvent
 from ml.sagas.stream import Prefixes, in_process, saga_events, vocabulary
@@ -34,7 +35,7 @@ from ml.sagas.training import (
 from ml.sagas.types import LOAN_APPLICATION
 from resources.settings import get_settings
 
-ARMS = ("constant", "logistic", "boosting", "challenger")
+ARMS: tuple[Name, ...] = ("constant", "logistic", "boosting", "challenger")
 KEYS = {
     "challenger": "",
     "logistic": "baseline_logistic_",

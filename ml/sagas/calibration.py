@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
@@ -53,7 +52,7 @@ class Calibrator:
     def _terms(self, odds: Floats) -> Floats:
         if self.method == "platt":
             return odds[:, None]
-        p = np.clip(expit(odds), 1e-6, 1 - 1e-6)
+        p = np.clip(1 / (1 + np.exp(-np.clip(odds, -30, 30))), 1e-6, 1 - 1e-6)
         return np.column_stack([np.log(p), -np.log1p(-p)])
 
 
