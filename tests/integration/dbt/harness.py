@@ -149,7 +149,7 @@ class World:
         """Start a build in a process of its own, to be killed."""
         return subprocess.Popen(
             [dbt_executable(), "run"],
-            env={**os.environ, **self.environment()},
+            env={**os.environ, **self.environment(), "PYTHONUNBUFFERED": "1"},  # a line is read when it is said
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )

@@ -83,34 +83,37 @@ def test_a_late_event_moves_a_saga_between_hours(world: World) -> None:
     ]
 
 
-def test_a_killed_build_repeats_and_loses_nothing(world: World) -> None:
-    killed_builds(world, kills=1)
+STATEFUL = ("stg_saga_event_log", "fct_saga_steps", "fct_sagas", "int_saga_hours")
+
+
+def test_a_build_killed_in_each_stateful_model_loses_nothing(world: World) -> None:
+    killed_builds(world, [(model, 0.02) for model in STATEFUL])
 
 
 @pytest.mark.soak
-def test_many_killed_builds_repeat_and_lose_nothing(world: World) -> None:
-    killed_builds(world, kills=25)
+def test_many_killed_builds_lose_nothing(world: World) -> None:
+    source = random.Random(9)
+    killed_builds(world, [(source.choice(STATEFUL), source.uniform(0, 0.4)) for _ in range(25)])
 
 
-def killed_builds(world: World, kills: int) -> None:
-    """Kill builds at moments spread over their models, with new landings between; then one complete build."""
+def killed_builds(world: World, kills: list[tuple[str, float]]) -> None:
+    """Kill a build (-9) just after it began a model, after each of several landings; then one complete build."""
     source = random.Random(7)
-    pieces = cut(shuffled(traffic(source, 20), source, duplicates=0.1, late=0.2), source, kills + 2)
+    pieces = cut(shuffled(traffic(source, 20), source, duplicates=0.1, late=0.2), source, len(kills) + 2)
     world.land(pieces[0])
     world.build()
-    for number, piece in enumerate(pieces[1:-1]):
-        world.land(piece)
+    for number, (model, seconds) in enumerate(kills):
+        world.land(pieces[number + 1])
         build = world.start_build()
         assert build.stdout is not None
-        lines = 0
-        for line in build.stdout:  # a line for each model that starts or ends: kill within the models, later each time
-            lines += b" of " in line and b"hook" not in line
-            if lines > 2 + (number * 7) % 30:
-                break
-        time.sleep(source.uniform(0, 0.05))
+        begun = any(b"START" in line and f".`{model}`".encode() in line for line in build.stdout)
+        time.sleep(seconds)
+        assert begun
+        assert build.poll() is None, "the build ended before it was killed"
         build.kill()
         build.wait()
         build.stdout.close()
+        assert world.pending() == number + 1
     world.land(pieces[-1])
     world.build()
     assert world.pending() == 0
