@@ -146,13 +146,24 @@ def _decide(  # noqa: PLR0917 (each is one thing that a decision records)
         run_id=run_id,
     )
     rung = "apply" if get_settings().actuation.get(KIND) == "apply" else "advise"
+    reasons = verdict.reasons or _grounds(inputs, checks, champion)
     try:
-        return store.record(
-            decision.as_record(), allowed=verdict.allowed, reasons=verdict.reasons, actor=ACTOR, rung=rung
-        )
+        return store.record(decision.as_record(), allowed=verdict.allowed, reasons=reasons, actor=ACTOR, rung=rung)
     except DecisionInvalid as error:
         unchanged = replace(decision, action=stays.action, expected=(), guardrails=())
         return store.record(unchanged.as_record(), allowed=False, reasons=[str(error)], actor=ACTOR, rung=rung)
+
+
+def _grounds(inputs: Sequence[InputRead], checks: Sequence[CheckRead], champion: Champion | None) -> tuple[str, ...]:
+    """Return in words what allowed a decision."""
+    held = sum(check.severity == "ERROR" for check in checks)
+    landed = max((read.landed_at for read in inputs if read.landed_at), default=None)
+    model = f"{champion.model.name} version {champion.model.version} is calibrated" if champion else "no model: a rule"
+    return (
+        f"all {held} checks that it rests on hold, and hold now",
+        f"newest data landed at {landed:%Y-%m-%d %H:%M:%S} UTC" if landed else "no age limit",
+        model,
+    )
 
 
 def _result(store: DecisionStore, decided: Sequence[StoredDecision]) -> dg.MaterializeResult:  # type: ignore[type-arg]

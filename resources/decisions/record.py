@@ -58,9 +58,10 @@ class StoredDecision:
 
     @property
     def reasons(self) -> list[str]:
-        """Return why it stands where it stands: the reasons of the newest event that says any."""
+        """Return why it stands where it stands: what refused or ended it, else what allowed it."""
+        telling = self.status if self.status in TERMINAL else "proposed"
         for event in reversed(self.events):
-            if event.event == self.status and event.reason:
+            if event.event == telling and event.reason:
                 return [str(reason) for reason in event.details.get("reasons", [])] or [event.reason]
         return []
 

@@ -99,6 +99,8 @@ class DecisionStore:
     ) -> StoredDecision:
         """Write down a decision with the gate's verdict; the same one again changes nothing.
 
+        ``reasons`` are what refused it, which must be said, or what allowed it.
+
         ``decision`` has the columns of ``ops.decisions``, evidence as plain data (``ml.decisions.Decision.as_record``).
         Raises :class:`DecisionConflict` where its id stands for another content, :class:`DecisionInvalid` where one
         that is allowed breaks its schema.
@@ -118,7 +120,13 @@ class DecisionStore:
         # A crash may lie between two of these rows: whichever is missing is written now, at the same time, so that
         # a row that is there already collapses.
         events = [
-            DecisionEvent(made_at, "proposed", actor, f"{decision['kind']} for {decision['subject']}", {}),
+            DecisionEvent(
+                made_at,
+                "proposed",
+                actor,
+                f"{decision['kind']} for {decision['subject']}",
+                {"reasons": list(reasons)} if allowed and reasons else {},
+            ),
             DecisionEvent(made_at, "rung", actor, f"{decision['kind']} stands on {rung}", {"rung": rung}),
         ]
         if not allowed:

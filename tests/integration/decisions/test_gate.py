@@ -21,6 +21,7 @@ from assets.refusal import SAGA_POLICY
 from events.validation import validate
 from resources.decisions import DecisionStore, StoredDecision
 from resources.kafka import KafkaResource
+from resources.registry import FakeRegistry
 from resources.settings import get_settings
 from resources.warehouse import WarehouseResource
 from tests.integration.quality import shop
@@ -64,7 +65,7 @@ class Platform:
             resources={
                 "warehouse": warehouse,
                 "kafka": kafka,
-                "registry": dg.ResourceDefinition.hardcoded_resource(None),
+                "registry": dg.ResourceDefinition.hardcoded_resource(FakeRegistry()),
             },
             jobs=[
                 # The pages cost an import of seconds; only the tests of the report ask for them.
@@ -141,6 +142,8 @@ def test_sound_inputs_publish_a_policy_and_announce_it(platform: Platform, kafka
     assert len(decision.checks) > 20
     assert {effect["metric"] for effect in decision.expected} >= {"failed_steps_share", "mean_wait_ms"}
     assert len(decision.trace_id) == 32
+    assert decision.reasons[0].startswith("all ")
+    assert decision.reasons[-1] == "no model: a rule"
     found = announced(kafka, before)
     assert [event.data["decision_id"] for event in found] == [str(decision.decision_id)]
     assert found[0].data["status"] == "published"
