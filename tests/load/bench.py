@@ -158,6 +158,20 @@ class Bench:
     ) -> None:
         for process in reversed(self.processes.values()):
             process.stop()
+        # What a killed process had started goes on without it: Dagster's code server, its warm pool, dbt.
+        for orphan in self.orphans():
+            orphan.kill()
+
+    def orphans(self) -> list[psutil.Process]:
+        """Return the processes that live in this bench's home, whoever started them."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("ISTHMUS_HOME") == str(self.folder):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+        return found
 
     def run(self, name: str, module: str, *arguments: str, ready: bool = True) -> Process:
         """Start ``python -m module`` under ``name`` and return it."""

@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ SETTINGS = {
 # Kills of each target in ten: a landing run most often, since it holds the batch.
 WEIGHTS = {"landing run": 5, "warehouse": 3, "daemon": 2}
 IN_FLIGHT = 0.8  # share of the kills that must come while a batch is in flight; more are added where too few did
+PATIENCE = 30.0
 BUILD_EVERY = 8  # kills between two dbt builds, which run beside the landing and are killed now and then too
 
 
@@ -104,7 +106,7 @@ class Killer:
 
     def __init__(self, bench: Bench, log: KillLog, draw: random.Random) -> None:
         self.bench, self.log, self.draw = bench, log, draw
-        self.builds = self.builds_killed = 0
+        self.builds = self.builds_killed = self._landed = 0
         self.instance = dg.DagsterInstance.from_config(bench.env["DAGSTER_HOME"])
         self._build: Process | None = None
 
@@ -130,10 +132,20 @@ class Killer:
         self.instance.dispose()
 
     def kill(self, target: str) -> None:
-        """Wait for a landing run in the midst of its ranges, kill ``target``, and start again what must go on."""
+        """Wait for a landing run in the midst of its ranges, kill ``target``, and start again what must go on.
+
+        Between two kills at least one more range is landed, where that takes no longer than ``PATIENCE``: the kills go
+        all over the data, and not fifty times over its beginning.
+        """
+        with suppress(TimeoutError):
+            until(lambda: self._landings() > self._landed, "one more range", seconds=PATIENCE, pause=0.1)
+        self._landed = self._landings()
         run = until(self.landing_run, "a landing run at work", seconds=300, pause=0.02)
         time.sleep(self.draw.uniform(0, 0.1))
         {"landing run": self._kill_run, "warehouse": self._kill_warehouse, "daemon": self._kill_daemon}[target](run)
+
+    def _landings(self) -> int:
+        return count(self.bench.warehouse, "SELECT uniqExact(landing_id) FROM raw.landings")
 
     def landing_run(self) -> dg.DagsterRun | None:
         """Return a landing run whose process works on ranges that the ledger does not hold."""

@@ -20,8 +20,8 @@ from tests.load.verify import verify
 from tests.oracle import loans
 
 SEED = 20_261_123
-CASES = 700
-KILLS = 8
+CASES = 400
+KILLS = 6
 LOANS = get_settings().data / "saga_bpic2012"
 
 pytestmark = pytest.mark.skipif(
