@@ -69,7 +69,7 @@ def wait_for_step(instance: Any, after: float, seconds: float) -> float | None:
     while time.monotonic() < deadline:
         for record in instance.get_run_records(RunsFilter(job_name="landing"), limit=5):
             starts = instance.all_logs(record.dagster_run.run_id, of_type=DagsterEventType.STEP_START)
-            times = [entry.timestamp for entry in starts if entry.timestamp > after]
+            times = [float(entry.timestamp) for entry in starts if entry.timestamp > after]
             if times:
                 return min(times)
         time.sleep(0.05)
