@@ -165,8 +165,13 @@ class RegistryResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 @lru_cache(maxsize=8)
 def _client(uri: str) -> MlflowClient:
-    # MLflow looks for a git repository and calls home unless told not to.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # MLflow calls home, looks for a git repository, and exports the whole project's lock file, unless told not to.
+    for name, value in (
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("MLFLOW_UV_AUTO_DETECT", "false"),
+        ("MLFLOW_LOG_UV_FILES", "false"),
+    ):
+        os.environ.setdefault(name, value)
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)

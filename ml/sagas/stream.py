@@ -16,9 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ml.sagas.features import FeatureSet, Vocabulary
+from ml.sagas.labels import Labels, label_sagas
 from ml.sagas.spec import NAN, SagaEvent
 from ml.sagas.state import prefixes
-from ml.sagas.types import Labels, SagaType, label_sagas
+from ml.sagas.types import SagaType
 
 PREFIX = "isthmus.saga."
 #: The order of events of one time: a saga's start, its steps, its ending.

@@ -3,8 +3,8 @@
 What belongs here: splits, weights, out-of-time calibration and the trained result. What does not: estimators, scores.
 
 A label is known only when its saga has ended, so at any split the training rows are those of sagas that ended before
-it. That leaves out the long ones among the latest: their like are weighted up by the chance of having ended in time
-(inverse probability of censoring, Robins and Rotnitzky 1992; Kaplan and Meier 1958).
+it. That leaves out the long ones among the latest: the other long ones are weighted up by the chance of having ended in
+time (inverse probability of censoring, Robins and Rotnitzky 1992; the time of censoring is known for every saga).
 """
 
 from __future__ import annotations
@@ -96,20 +96,14 @@ def ended_before(prefixes: Prefixes, at_us: int) -> Prefixes:
 
 
 def censoring_weights(training: Prefixes, every: Prefixes, at_us: int, *, most: float = 5.0) -> Floats:
-    """Return a weight for each training row: one over the chance that a saga of its start had ended by ``at_us``.
+    """Return a weight for each training row: one over the chance that a saga that lasts so long had ended by ``at_us``.
 
-    ``every`` are the labelled sagas that had begun by then, ended or not: of those not ended only the start is used.
+    A saga that lasts d had ended where it began at least d before; ``every`` are the labelled sagas that had begun by
+    then, ended or not, and only their starts are used.
     """
-    _, start, known = _per_saga(every.where(every.start_us < at_us))
-    age, lasted = at_us - start, known - start
-    ended = lasted < age
-    time = np.where(ended, lasted, age)
-    # Kaplan and Meier: the share still running after each duration at which some saga ended.
-    ticks, counts = np.unique(time[ended], return_counts=True)
-    at_risk = len(time) - np.searchsorted(np.sort(time), ticks, "left")
-    running = np.cumprod(1 - counts / np.maximum(at_risk, 1)) if len(ticks) else np.zeros(0)
-    place = np.searchsorted(ticks, at_us - training.start_us, "right") - 1
-    chance = 1 - np.where(place >= 0, np.append(running, 1.0)[place], 1.0)
+    age = np.sort(at_us - _per_saga(every.where(every.start_us < at_us))[1])
+    lasted = training.known_us - training.start_us
+    chance = 1 - np.searchsorted(age, lasted, "right") / max(len(age), 1)
     return np.asarray(np.clip(1 / np.maximum(chance, 1e-9), 1.0, most), dtype=np.float64)
 
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.sagas.features import FeatureSet, Vocabulary, feature_set, recent_load
+from ml.sagas.labels import label_sagas
 from ml.sagas.spec import Aggregate, Feature, Recent, SagaEvent, Where, literal
 from ml.sagas.state import Layout, RecentEvents, SagaState, prefixes
 from ml.sagas.stream import in_process, vocabulary
-from ml.sagas.types import LOAN_APPLICATION, ORDER, label_sagas, saga_type
+from ml.sagas.types import LOAN_APPLICATION, ORDER, saga_type
 
 SECOND = 1_000_000
 MONDAY_NOON = 1_700_481_600 * SECOND  # 2023-11-20T12:00:00Z

@@ -135,17 +135,18 @@ def test_too_little_data_is_refused_with_the_figures(count: int, why: str) -> No
         training.train(ORDER, ORDER.outcomes[0], FEATURES, rows, rows, split_us=0)
 
 
-def test_sagas_that_had_little_time_to_end_weigh_more() -> None:
-    """Half of the sagas last long; of those begun shortly before the split only the short ones had ended."""
+def test_sagas_that_last_long_weigh_more_for_those_that_had_not_ended() -> None:
+    """Half of the sagas last 100 s of the 400 s: of four that began only three had ended at the split."""
     rows = sagas(400)
     long = np.repeat(np.arange(400) % 2 == 0, 3)
     known = rows.start_us + np.where(long, 100_000_000, 500_000)
     rows = Prefixes(rows.saga_ids, rows.position, rows.us, rows.x, rows.label, rows.start_us, known, rows.strict)
     early = training.ended_before(rows, 400_000_000)
     weight = training.censoring_weights(early, rows, 400_000_000)
-    recent = early.start_us > 310_000_000
-    assert weight[~recent].mean() == pytest.approx(1.0, abs=0.05)
-    assert weight[recent].mean() == pytest.approx(2.0, abs=0.3)
+    lasted = early.known_us - early.start_us
+    assert weight[lasted > 1_000_000] == pytest.approx(4 / 3, abs=0.02)
+    assert weight[lasted < 1_000_000] == pytest.approx(1.0, abs=0.01)
+    assert weight[lasted > 1_000_000].sum() == pytest.approx(weight[lasted < 1_000_000].sum(), rel=0.02)
 
 
 def test_promotion_needs_a_gain_that_is_certain_and_calibration() -> None:
