@@ -27,9 +27,12 @@ install-test: uv
 	@$(UV) sync --locked --quiet --inexact --no-default-groups --group test --python $(PYTHON)
 
 .PHONY: install-dev
-install-dev: uv ## Bring everything a developer needs, with the pre-commit hook
+install-dev: uv ## Bring everything a developer needs
 	@$(UV) sync --locked --quiet --all-groups --extra production --extra sources --python $(PYTHON)
-	@if [ -d .git ] && [ -z "$$CI" ]; then $(RUN) pre-commit install >/dev/null; fi
+
+.PHONY: hooks
+hooks: install-dev ## Check format, lint and the room contract at each commit
+	@$(RUN) pre-commit install
 
 .PHONY: demo
 demo: install ## Play a day of shop traffic through the whole platform (SERVE=1 leaves it running)
