@@ -3,14 +3,19 @@
 What belongs here: asking the registry. What does not: training or promoting (``assets.sagas``).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from assets.sagas.learning import model_name
 from ml.decisions import ModelRead
-from ml.policy import Risk
 from ml.sagas.types import saga_type as declared
 from resources.registry import Registry
+
+if TYPE_CHECKING:
+    from ml.policy import Risk
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,8 @@ class Champion:
 
 def champion_of(registry: Registry, saga_type: str) -> Champion | None:
     """Return the champion for the outcome whose miss costs most; None where none was promoted: a rule decides then."""
+    from ml.policy import Risk
+
     outcomes = [outcome for outcome in declared(saga_type).outcomes if outcome.is_failure]
     for outcome in sorted(outcomes, key=lambda one: -one.missed / one.false_alarm):
         found = registry.find(model_name(saga_type, outcome.name), "champion")

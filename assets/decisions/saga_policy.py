@@ -19,8 +19,6 @@ from assets.decisions.steps import read_attempts
 from assets.quality.report import REPORT
 from assets.refusal import SAGA_POLICY
 from ml.decisions import CheckRead, Decision, InputRead, Verdict, decision_id, gate
-from ml.policy import Policy
-from ml.policy import saga_policy as compute
 from resources.decisions import DecisionInvalid, DecisionStore, StoredDecision
 from resources.errors import WarehouseError, WarehouseUnavailable
 from resources.kafka import KafkaResource
@@ -120,6 +118,9 @@ def _decide(  # noqa: PLR0917 (each is one thing that a decision records)
     """Compute where the gate allows it, and record either way; a refused decision proposes what is in force."""
     in_force = store.in_force(KIND, subject)
     previous: Mapping[str, Any] | None = in_force.action if in_force else None
+    from ml.policy import Policy
+    from ml.policy import saga_policy as compute
+
     stays = Policy(previous or {"saga_type": subject, "steps": []}, (), ())
     policy = stays
     if verdict.allowed:

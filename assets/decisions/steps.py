@@ -3,10 +3,14 @@
 What belongs here: reading them, bounded. What does not: the computation (``ml.policy``).
 """
 
-import numpy as np
+from __future__ import annotations
 
-from ml.policy import Attempts
+from typing import TYPE_CHECKING
+
 from resources.warehouse import WarehouseResource
+
+if TYPE_CHECKING:
+    from ml.policy import Attempts
 
 #: The newest attempts of a step; a quantile of 0.99 needs some thousands, and older ones tell of another system.
 NEWEST = 20_000
@@ -31,6 +35,10 @@ _SQL = """
 
 def read_attempts(warehouse: WarehouseResource, saga_type: str, *, newest: int = NEWEST) -> list[Attempts]:
     """Return the newest attempts that ended, one entry a step and participant, at most ``newest`` in each."""
+    import numpy as np
+
+    from ml.policy import Attempts
+
     table = warehouse.query_arrow(_SQL, {"saga_type": saga_type, "newest": newest})
     columns = {name: table.column(name).to_numpy() for name in ("saga", "attempt", "outcome", "load")}
     columns["run_ms"] = table.column("waited_ms").to_numpy()
