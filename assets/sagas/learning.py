@@ -71,7 +71,7 @@ def learn(
                 later,
                 split_us=split,
                 weight=weight,
-                folds=(0.5, 0.75),
+                folds=(0.6,),
                 draws=200,
                 most_rows=15_000,
                 seed=seed,

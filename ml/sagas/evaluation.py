@@ -52,10 +52,15 @@ def _auc(y: Floats, w: Floats, ties: NDArray[np.int64], lengths: NDArray[np.int6
 
 
 def calibration_error(y: NDArray[Any], p: Floats, *, bins: int = BINS) -> float:
-    """Return the expected calibration error over ``bins`` of equal mass: the mean gap of share and probability."""
+    """Return the expected calibration error over ``bins`` of equal mass: the mean gap of share and probability.
+
+    Rows of equal probability share their mean label, so that it does not matter in which order they stand.
+    """
     order = np.argsort(p, kind="stable")
+    _, of, sizes = np.unique(p, return_inverse=True, return_counts=True)
+    share = (np.bincount(of, weights=np.asarray(y, dtype=np.float64)) / sizes)[of]
     parts = [part for part in np.array_split(order, bins) if len(part)]
-    return float(sum(len(part) * abs(np.mean(y[part]) - np.mean(p[part])) for part in parts) / len(order))
+    return float(sum(len(part) * abs(np.mean(share[part]) - np.mean(p[part])) for part in parts) / len(order))
 
 
 def reliability(y: NDArray[Any], p: Floats, *, bins: int = BINS) -> list[tuple[float, float, int]]:

@@ -1,7 +1,7 @@
 """What failure is, for each saga type: outcomes, what labels a saga, and when its fate is sealed.
 
-What belongs here: the registry of saga types, light enough for the code location. What does not: labelling (``labels``),
-features and estimators.
+What belongs here: the registry of saga types, light enough for the code location. What does not: labelling
+(``labels``), features and estimators.
 """
 
 from __future__ import annotations

@@ -48,6 +48,11 @@ def test_calibration_error_is_the_mean_gap() -> None:
     assert sum(size for _, _, size in reliability(y, p)) == 1500
 
 
+def test_the_calibration_of_a_constant_does_not_depend_on_the_rows_order() -> None:
+    y = np.repeat([0, 1], 500)
+    assert calibration_error(y, np.full(1000, 0.5)) == pytest.approx(0.0)
+
+
 def test_intervals_draw_whole_sagas() -> None:
     """Copies of a prefix within its saga add no certainty."""
     y, score = RANDOM.integers(0, 2, 100), RANDOM.random(100)
