@@ -27,6 +27,8 @@ from events.catalogue import DEAD_LETTER, DOMAIN_TOPICS, INGRESS
 from resources.warehouse import WarehouseResource
 from tests.conftest import ROOT, free_port
 
+KAFKA = "ISTHMUS_TEST_KAFKA"  # variable with the bootstrap servers of a real Kafka, for tests alone
+
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 120.0, pause: float = 0.05) -> Any:
     """Return the first true result of ``condition``; raise where none comes in time."""
@@ -110,10 +112,11 @@ class Process:
 
 @dataclass(slots=True)
 class Bench:
-    """Broker (or that of ISTHMUS_TEST_KAFKA), warehouse and router of one run, under ``folder``."""
+    """Broker (or the one at ``kafka``), warehouse and router of one run, under ``folder``."""
 
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
+    kafka: str = field(default_factory=lambda: os.environ.get(KAFKA, ""))
     bootstrap: str = ""
     processes: dict[str, Process] = field(default_factory=dict)
     warehouse: WarehouseResource = field(default_factory=WarehouseResource)
@@ -124,7 +127,7 @@ class Bench:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "deploy/embedded/dagster.yaml", self.folder / "dagster" / "dagster.yaml")
         password, port = secrets.token_urlsafe(12), free_port()
-        self.bootstrap = os.environ.get("ISTHMUS_TEST_KAFKA") or f"127.0.0.1:{free_port()}"
+        self.bootstrap = self.kafka or f"127.0.0.1:{free_port()}"
         self.env = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -139,7 +142,7 @@ class Bench:
         # A call that meets a dead warehouse is repeated by the process that kills it, not for long by the client.
         self.warehouse = WarehouseResource(url=f"http://isthmus:{password}@127.0.0.1:{port}")
         try:
-            if not os.environ.get("ISTHMUS_TEST_KAFKA"):
+            if not self.kafka:
                 data, number = str(self.folder / "broker"), self.bootstrap.rpartition(":")[2]
                 self.run("broker", "services.embedded.broker", "--path", data, "--port", number)
             self.run(

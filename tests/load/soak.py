@@ -63,10 +63,13 @@ class Result:
     machine: str = field(default_factory=lambda: f"{os.cpu_count()} cores, {platform.system()}")
 
 
-def run_long(folder: Path, data: Path, *, seed: int, kills: int = 50) -> Result:
-    """Replay ``data`` with duplicates and late events, kill on the way, land again, build, and compare everything."""
+def run_long(folder: Path, data: Path, *, seed: int, kills: int = 50, kafka: str = "") -> Result:
+    """Replay ``data`` with duplicates and late events, kill on the way, land again, build, and compare everything.
+
+    ``kafka`` are bootstrap servers of a real Kafka for tests; without them an embedded broker is started.
+    """
     began, draw, log = time.monotonic(), random.Random(seed), KillLog(folder / "kills.jsonl")
-    with Bench(folder / "home", SETTINGS) as bench:
+    with Bench(folder / "home", SETTINGS, kafka) as bench:
         report = replay(str(data), bootstrap=bench.bootstrap, seed=seed, duplicates=DUPLICATES, late=LATE)
         bench.wait_routed(report.sent)
         killer = Killer(bench, log, draw)
@@ -88,7 +91,7 @@ def run_long(folder: Path, data: Path, *, seed: int, kills: int = 50) -> Result:
         verdict = verify(bench, loans.events(data), distinct=report.distinct)
         return Result(
             seed=seed,
-            kafka="Apache Kafka" if os.environ.get("ISTHMUS_TEST_KAFKA") else "embedded broker",
+            kafka="Apache Kafka" if kafka else "embedded broker",
             replay=report,
             kills=log.kills,
             in_flight=log.with_batch,
