@@ -8,6 +8,12 @@ UV = $(shell command -v uv || echo "$(PYTHON) -m uv")
 RUN = $(UV) run --no-sync
 PACKAGES = assets benchmarks cli events examples jobs ml resources sensors services definitions.py
 DBT_SQL = dbt_project/models dbt_project/tests
+# Two at a time, a module's tests in one process: they share the services that it starts.
+PYTEST = $(RUN) python -m pytest -n auto --maxprocesses 4 --dist loadscope
+# What talks to a broker or to a store that may be a real one.
+ON_SERVICES = tests/integration/broker/test_compatibility.py tests/integration/broker/test_group_compatibility.py \
+	tests/integration/broker/test_transaction_compatibility.py tests/integration/examples tests/integration/landing \
+	tests/integration/resources/test_kafka.py tests/integration/router tests/integration/services tests/load
 
 .PHONY: help
 help: ## List the targets
@@ -40,19 +46,19 @@ demo: install ## Play a day of shop traffic through the whole platform (SERVE=1 
 
 .PHONY: test
 test: install-test ## The suite that needs nothing but Python
-	@$(RUN) pytest -m "not soak and not e2e and not services" $(ARGS)
+	@$(PYTEST) -m "not soak and not e2e and not services" $(ARGS)
 
 .PHONY: test-services
 test-services: install-dev ## The suite against real Kafka, PostgreSQL, Redis and a MongoDB server (started here, or by address)
-	@$(RUN) python -m tests.services pytest -m "not soak and not e2e" tests/integration tests/load $(ARGS)
+	@$(RUN) python -m tests.services python -m pytest -m "not soak and not e2e" $(ON_SERVICES) $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: install-dev ## The web pages in a real browser; screenshots in docs/images
-	@$(RUN) pytest -m e2e tests/e2e $(ARGS)
+	@$(RUN) python -m pytest -m e2e tests/e2e $(ARGS)
 
 .PHONY: soak
 soak: install-dev ## The long form of kills and fuzzing; writes its result into the docs
-	@$(RUN) python -m tests.services pytest -m soak --timeout=7200 $(ARGS)
+	@$(RUN) python -m tests.services python -m pytest -m soak --timeout=7200 $(ARGS)
 
 .PHONY: check
 check: install-dev ## Format, lint, strict types, room contract, SQL lint, lock file fresh
