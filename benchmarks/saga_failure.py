@@ -35,11 +35,12 @@ from ml.sagas.training import (
 from ml.sagas.types import LOAN_APPLICATION
 from resources.settings import get_settings
 
-ARMS: tuple[Name, ...] = ("constant", "logistic", "boosting", "challenger")
+ARMS: tuple[Name, ...] = ("constant", "logistic", "plain", "boosting", "challenger")
 KEYS = {
     "challenger": "",
     "logistic": "baseline_logistic_",
     "boosting": "baseline_boosting_",
+    "plain": "baseline_plain_",
     "constant": "baseline_constant_",
 }
 

@@ -202,4 +202,4 @@ class _Chosen(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         return x[:, self.columns]
 
 
-Name = Literal["constant", "logistic", "boosting", "challenger"]
+Name = Literal["constant", "logistic", "boosting", "plain", "challenger"]

@@ -117,6 +117,8 @@ def recipe(features: FeatureSet, name: str) -> Any:
         case "logistic":
             kinds = estimators.column_kinds(features)
             return estimators.linear(kinds, [*counts, features.names.index("amount")], c=0.003)
+        case "plain":
+            return estimators.boosted(counts, max_iter=80, max_features=1.0)
         case "boosting":
             return estimators.boosted([*counts, features.names.index("amount")], max_iter=80, max_features=1.0)
         case _:

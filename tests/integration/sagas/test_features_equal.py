@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,6 +16,9 @@ from ml.sagas.stream import in_process, saga_events, vocabulary
 from ml.sagas.types import LOAN_APPLICATION, ORDER, SagaType
 from resources.warehouse import WarehouseResource
 from tests.integration.sagas.conftest import data_folder, stage
+
+#: The shop's traffic ends now by default, and how much there is depends on the hour.
+EVENING = datetime(2026, 3, 2, 20, tzinfo=UTC)
 
 
 def compare(warehouse: WarehouseResource, kind: SagaType, table: pa.Table) -> int:
@@ -51,12 +56,14 @@ def test_on_every_prefix_of_the_loan_applications(own_warehouse: WarehouseResour
 
 
 def test_on_shop_traffic_with_load_figures(own_warehouse: WarehouseResource) -> None:
-    assert compare(own_warehouse, ORDER, saga_table(traffic(seed=3, days=0.08, brownouts_per_day=60))) > 4_000
+    assert (
+        compare(own_warehouse, ORDER, saga_table(traffic(seed=3, days=0.08, brownouts_per_day=60, end=EVENING))) > 2_000
+    )
 
 
 def test_equal_times_keep_the_producers_order(own_warehouse: WarehouseResource) -> None:
     """Events of one microsecond, ids that sort otherwise as texts (2 after 10), a start that comes last by offset."""
-    table = saga_table(traffic(seed=3, days=0.01))
+    table = saga_table(traffic(seed=3, days=0.01, end=EVENING))
     when = table["event_time"][0].as_py()
     same = table.set_column(5, "event_time", pa.array([when] * len(table), pa.timestamp("us", tz="UTC")))
     keys = same.select(["event_type", "event_id", "source"]).to_pylist()
@@ -65,4 +72,4 @@ def test_equal_times_keep_the_producers_order(own_warehouse: WarehouseResource) 
         range(len(same)),
         key=lambda i: (rank.get(keys[i]["event_type"], 2), len(keys[i]["event_id"]), keys[i]["event_id"]),
     )
-    assert compare(own_warehouse, ORDER, same.take(pa.array(order))) > 500
+    assert compare(own_warehouse, ORDER, same.take(pa.array(order))) > 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from resources.warehouse import WarehouseResource
 from tests.integration.sagas.conftest import stage
 
 NAME = model_name("order", "technical")
+EVENING = datetime(2026, 3, 2, 20, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def metadata(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
 
 
 def test_a_few_sagas_train_nothing_and_say_so(own_warehouse: WarehouseResource, registry: RegistryResource) -> None:
-    stage(own_warehouse, saga_table(traffic(seed=5, days=0.01)))
+    stage(own_warehouse, saga_table(traffic(seed=5, days=0.01, end=EVENING)))
     result = run([saga_features, saga_model, saga_predictions], own_warehouse, registry)
     assert result.success
     assert "not trained" in metadata(result, "ml/saga_model")["order technical"]
@@ -51,14 +53,14 @@ def test_a_few_sagas_train_nothing_and_say_so(own_warehouse: WarehouseResource, 
 
 
 def test_no_sagas_at_all(own_warehouse: WarehouseResource, registry: RegistryResource) -> None:
-    stage(own_warehouse, saga_table(traffic(seed=5, days=0.01)).slice(0, 0))
+    stage(own_warehouse, saga_table(traffic(seed=5, days=0.01, end=EVENING)).slice(0, 0))
     assert run([saga_features, saga_model, saga_predictions], own_warehouse, registry).success
 
 
 def test_trained_registered_judged_and_recorded(
     own_warehouse: WarehouseResource, registry: RegistryResource, tmp_path: Path
 ) -> None:
-    stage(own_warehouse, saga_table(traffic(seed=5, days=0.2, brownouts_per_day=60)))
+    stage(own_warehouse, saga_table(traffic(seed=5, days=0.2, brownouts_per_day=60, end=EVENING)))
     result = run([saga_features, saga_model], own_warehouse, registry)
     seen = metadata(result, "ml/saga_model")
     assert metadata(result, "ml/saga_features")["dagster/row_count"] > 10_000
@@ -106,7 +108,7 @@ def test_a_row_that_knows_its_future_fails_the_check(
 ) -> None:
     from assets.sagas import data
 
-    stage(own_warehouse, saga_table(traffic(seed=5, days=0.01)))
+    stage(own_warehouse, saga_table(traffic(seed=5, days=0.01, end=EVENING)))
     run([saga_features], own_warehouse, registry)
     features = data.read_features(own_warehouse, "order")
     assert features is not None
