@@ -128,20 +128,68 @@ def with_labels(
     )
     of = np.cumsum(position == 1) - 1
     x = features.matrix({name: columns[f"f{place}"] for place, name in enumerate(features.names)})
-    every = Prefixes(
-        ids, position, us, x, labels.label[of], labels.start_us[of], labels.end_us[of], position < labels.cut[of]
-    )
+    every = _attach(labels, of, position, us, x)
     return every.where(position <= kind.longest)
 
 
-def in_process(kind: SagaType, features: FeatureSet, events: Sequence[SagaEvent]) -> Prefixes:
-    """Return the prefixes of ``events`` (all of one type, in order), computed as serving does."""
+def in_process(
+    kind: SagaType, features: FeatureSet, events: Sequence[SagaEvent], *, labelled: bool = False
+) -> Prefixes:
+    """Return the prefixes of ``events`` (all of one type, in order), computed as serving does.
+
+    With ``labelled`` only the strict prefixes of labelled sagas are computed, which is what training needs.
+    """
+    labels = labels_of(kind, events)
+    place = {saga: row for row, saga in enumerate(labels.saga_ids)}
+    sagas = {saga for saga, label in zip(labels.saga_ids, labels.label, strict=True) if label} if labelled else None
     rows = [
-        (event.saga_id, place, event.us, event.step, event.status, values)
-        for event, place, values in prefixes(events, features)
+        (place[event.saga_id], position, event.us, values)
+        for event, position, values in prefixes(events, features, longest=kind.longest, sagas=sagas)
     ]
-    order = sorted(range(len(rows)), key=lambda row: (rows[row][0], rows[row][1]))
-    ids, places, us, steps, statuses, values = zip(*(rows[row] for row in order), strict=True)
-    columns: dict[str, Any] = {"saga_id": ids, "position": places, "us": us, "step": steps, "status": statuses}
-    columns |= {f"f{place}": column for place, column in enumerate(zip(*values, strict=True))}
-    return with_labels(kind, features, columns, endings(events))
+    rows.sort(key=lambda row: row[:2])
+    of = np.array([row[0] for row in rows], dtype=np.int64)
+    columns = zip(*(row[3] for row in rows), strict=True)
+    x = features.matrix(dict(zip(features.names, columns, strict=True))) if rows else np.empty((0, len(features.names)))
+    every = _attach(
+        labels,
+        of,
+        np.array([row[1] for row in rows], dtype=np.int64),
+        np.array([row[2] for row in rows], dtype=np.int64),
+        features.matrix(dict(zip(features.names, columns, strict=True)))
+        if rows
+        else np.empty((0, len(features.names))),
+    )
+    return every.labelled if labelled else every
+
+
+def labels_of(kind: SagaType, events: Iterable[SagaEvent]) -> Labels:
+    """Return the labels of the sagas among ``events``, which are in order, by saga id."""
+    events = list(events)
+    steps = sorted((event for event in events if event.kind == "step"), key=lambda event: event.saga_id)
+    return label_sagas(
+        kind,
+        saga_ids=[event.saga_id for event in steps],
+        steps=[event.step for event in steps],
+        statuses=[event.status for event in steps],
+        us=np.array([event.us for event in steps], dtype=np.int64),
+        endings=endings(events),
+    )
+
+
+def _attach(
+    labels: Labels,
+    of: NDArray[np.int64],
+    position: NDArray[np.int64],
+    us: NDArray[np.int64],
+    x: NDArray[np.float64],
+) -> Prefixes:
+    return Prefixes(
+        labels.saga_ids[of],
+        position,
+        us,
+        x,
+        labels.label[of],
+        labels.start_us[of],
+        labels.end_us[of],
+        position < labels.cut[of],
+    )

@@ -72,6 +72,7 @@ def test_trained_registered_judged_and_recorded(
     [decision] = DecisionStore(own_warehouse).list(kind="model_promotion", subject=NAME)
     assert decision.action["version"] == version.version
     assert (decision.status == "refused") == (champion is None)
+    assert decision.model is not None
     assert decision.model["run_id"] == version.run_id
 
     # Loaded by number, it gives what it gave.
