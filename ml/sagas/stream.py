@@ -155,9 +155,7 @@ def in_process(
         of,
         np.array([row[1] for row in rows], dtype=np.int64),
         np.array([row[2] for row in rows], dtype=np.int64),
-        features.matrix(dict(zip(features.names, columns, strict=True)))
-        if rows
-        else np.empty((0, len(features.names))),
+        x,
     )
     return every.labelled if labelled else every
 
