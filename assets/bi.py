@@ -1,7 +1,7 @@
 """BI: the dbt project's models as assets, its tests as asset checks.
 
 What belongs here: the assets, and what a run of theirs does. What does not: the SQL (``dbt_project/``), where dbt is
-and how it is called (``assets.bi.project``), how dbt's graph becomes assets (``assets.bi.translation``).
+and how it is called (``assets.bi_project``), how dbt's graph becomes assets (``assets.bi_translation``).
 """
 
 import json
@@ -12,8 +12,8 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from assets.bi.metadata import Lineage, row_count
-from assets.bi.project import (
+from assets.bi_metadata import Lineage, row_count
+from assets.bi_project import (
     DbtResource,
     asset_graph,
     build_errors,
@@ -95,7 +95,7 @@ def bi_models(
     A failed test is a failed check (a blocking one fails the step after everything was reported); a failed model, or a
     dbt that did not run at all, raises ``dg.Failure``, and the next build takes the same landings in again.
     """
-    from assets.bi.translation import BiTranslator
+    from assets.bi_translation import BiTranslator
 
     manifest = json.loads((prepared_folder() / "manifest.json").read_bytes())
     lineage = Lineage(dbt.state_folder() / f"lineage-{_GRAPH['digest']}.json")

@@ -1,7 +1,7 @@
 """The dbt project as seen from Dagster: where it is, how dbt is called, and its graph prepared ahead of loading.
 
 What belongs here: paths, environment, the lock of a build, the prepared graph and whether it is stale. What does not:
-the assets (``assets.bi``) and the translation of dbt's manifest (``assets.bi.translation``: importing dagster-dbt takes
+the assets (``assets.bi``) and the translation of dbt's manifest (``assets.bi_translation``: importing dagster-dbt takes
 three seconds that loading the code location must not pay, so it has a process of its own, when the project changed).
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dagster_dbt import DagsterDbtTranslator
     from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 
-_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
+_PROJECT = Path(__file__).resolve().parents[1] / "dbt_project"
 _RESULTS = "run_results.json"
 _PARTS = ("dbt_project.yml", "profiles.yml", "macros", "models", "tests")
 
@@ -80,7 +80,7 @@ _QUIET = {
 def digest() -> str:
     """Return what identifies the project's files and dbt's version: an equal digest means an equal graph."""
     seen = hashlib.sha256(version("dbt-core").encode() + version("dagster-dbt").encode())
-    seen.update(Path(__file__).with_name("translation.py").read_bytes())
+    seen.update(Path(__file__).with_name("bi_translation.py").read_bytes())
     for part in _PARTS:
         top = _PROJECT / part
         for file in [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file()):
@@ -91,7 +91,7 @@ def digest() -> str:
 def asset_graph() -> dict[str, Any]:
     """Return the project's assets and checks, prepared anew where the project's files have changed since.
 
-    Keys: ``digest``, ``assets`` (one dict each, see ``assets.bi.translation``), ``checks``. Raises RuntimeError, with
+    Keys: ``digest``, ``assets`` (one dict each, see ``assets.bi_translation``), ``checks``. Raises RuntimeError, with
     dbt's own words, where the project cannot be parsed.
     """
     wanted, file = digest(), prepared_folder() / "assets.json"
@@ -99,7 +99,7 @@ def asset_graph() -> dict[str, Any]:
         with file_lock(_PROJECT / "target" / "prepare.lock"):
             if (graph := _read(file)) is None or graph["digest"] != wanted:
                 done = subprocess.run(
-                    [sys.executable, "-m", "assets.bi.translation", wanted],
+                    [sys.executable, "-m", "assets.bi_translation", wanted],
                     cwd=_PROJECT.parent,
                     # Without the warehouse's address: parsing needs none, and loading code must not ask for secrets.
                     env={**os.environ, **_QUIET},
