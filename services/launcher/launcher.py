@@ -19,7 +19,7 @@ from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLa
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-from services.launcher.messages import PoolUnavailable, ask, socket_path
+from services.launcher.messages import PoolBusy, PoolUnavailable, ask, socket_path
 
 #: The run's tag with "pid:start time" of its worker: enough to know the process again, whoever asks.
 WORKER_TAG = "isthmus/worker"
@@ -78,9 +78,12 @@ class WarmRunLauncher(RunLauncher[Any], ConfigurableClass):
         starter: subprocess.Popen[bytes] | None = None
         while True:
             try:
-                reply = ask(path, request)
+                # A launch that was sent twice would run twice, so an answer is waited for, however long a fork takes.
+                reply = ask(path, request, timeout=max(1.0, deadline - time.monotonic()))
                 if not reply.get("stale"):
                     return reply
+            except PoolBusy:
+                raise
             except PoolUnavailable:
                 if time.monotonic() > deadline:
                     raise

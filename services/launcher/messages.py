@@ -21,6 +21,10 @@ class PoolUnavailable(ConnectionError):
     """Nothing answers at the pool's socket."""
 
 
+class PoolBusy(PoolUnavailable):
+    """A pool holds the socket but has not answered yet: it is starting, or starting anew."""
+
+
 def socket_path(home: str) -> Path:
     """Return the socket of the pool that serves the Dagster instance in ``home``; its folder is this user's alone."""
     _FOLDER.mkdir(mode=0o700, exist_ok=True)
@@ -52,6 +56,7 @@ def ask(path: Path, message: dict[str, Any], timeout: float = 10.0) -> dict[str,
     """Send a message to the pool at ``path`` and return its reply.
 
     Raises:
+        PoolBusy: a pool is there, and did not answer within ``timeout`` seconds.
         PoolUnavailable: nothing listens there, or it went away before it answered.
     """
     with socket.socket(socket.AF_UNIX) as connection:
@@ -60,5 +65,7 @@ def ask(path: Path, message: dict[str, Any], timeout: float = 10.0) -> dict[str,
             connection.connect(str(path))
             write_message(connection, message)
             return read_message(connection)
+        except TimeoutError as error:
+            raise PoolBusy(f"the run pool at {path} is not ready yet") from error
         except OSError as error:
             raise PoolUnavailable(f"the run pool at {path} does not answer: {error}") from error

@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from services.launcher.messages import PoolUnavailable, ask, read_message, socket_path, write_message
+from services.launcher.messages import PoolBusy, PoolUnavailable, ask, read_message, socket_path, write_message
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +170,8 @@ def listen(path: Path) -> socket.socket | None:
         return socket.socket(fileno=int(inherited))
     try:
         ask(path, {"do": "ping"}, timeout=2)
+    except PoolBusy:
+        return None
     except PoolUnavailable:
         path.unlink(missing_ok=True)
     else:

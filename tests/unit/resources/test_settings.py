@@ -42,7 +42,7 @@ def test_a_secret_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) ->
     [("http://h:1", "http://isthmus:p%40w@h:1"), ("http://me:own@h:1", "http://me:own@h:1")],
 )
 def test_the_dsn_takes_what_the_url_lacks(url: str, expected: str) -> None:
-    settings = Settings(warehouse_url=url, warehouse_password="p%40w")
+    settings = Settings(warehouse_url=url, warehouse_password="p@w")
     assert settings.warehouse_dsn() == expected
 
 
