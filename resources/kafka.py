@@ -30,6 +30,9 @@ T = TypeVar("T")
 _APPEND_TIME = ("message.timestamp.type", "LogAppendTime")
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
+#: Offsets from which a read waits with the ranges that follow.
+_WAVE = 50_000
+
 _shared: dict[str, Any] = {}
 _idle_readers: dict[str, list[Consumer]] = {}
 _inherited: list[Any] = []
@@ -273,15 +276,15 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def read_ranges(self, spans: Sequence[Span], *, batch: int = 5000) -> Iterator[tuple[int, Records]]:
         """Yield (position in ``spans``, records), at most ``batch`` at a time; those of one span come in order.
 
-        All spans are fetched at once. A span ends when its position has passed it, never on a count: markers of
-        transactions and compacted records take offsets. Raises :class:`RangeGone` where the log begins after a span's
-        first offset or ends before its last, and :class:`KafkaUnavailable` where nothing comes for ``timeout`` seconds.
+        Narrow spans are fetched at once, a wide one without those after it: whoever collects records then holds a part
+        of one span, not of all, and has its first ones early. A span ends when its position has passed it, never on a
+        count: markers of transactions and compacted records take offsets. Raises :class:`RangeGone` where the log
+        begins after a span's first offset or ends before its last, and :class:`KafkaUnavailable` where nothing comes
+        for ``timeout`` seconds.
         """
         waiting = [at for at, span in enumerate(spans) if span.to_offset > span.from_offset]
         while waiting:
-            # A consumer reads a partition at one place only.
-            firsts = {(spans[at].topic, spans[at].partition): at for at in reversed(waiting)}
-            wave = sorted(firsts.values())
+            wave = _wave(spans, waiting)
             waiting = [at for at in waiting if at not in wave]
             own = [spans[at] for at in wave]
             with self._reader(sum(span.to_offset - span.from_offset for span in own)) as reader:
@@ -316,6 +319,23 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise
         with _lock:
             idle.append(reader)
+
+
+def _wave(spans: Sequence[Span], waiting: list[int]) -> list[int]:
+    """Return those of ``waiting`` that are read next: one place of a partition at a time, and not too much at once."""
+    wave: list[int] = []
+    places: set[tuple[str, int]] = set()
+    width = 0
+    for at in waiting:
+        span = spans[at]
+        if (span.topic, span.partition) in places:
+            continue
+        wave.append(at)
+        places.add((span.topic, span.partition))
+        width += span.to_offset - span.from_offset
+        if width >= _WAVE:
+            break
+    return wave
 
 
 def _pairs(topics: Iterable[Topic]) -> list[tuple[str, int]]:

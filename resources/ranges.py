@@ -7,9 +7,10 @@ clients and their configuration (``resources/kafka.py``).
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
+from operator import ne
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resources.errors import KafkaError, KafkaUnavailable, RangeGone
@@ -62,7 +63,7 @@ def read(reader: Consumer, spans: Sequence[Span], *, batch: int, timeout: float)
     ``reader`` reports the ends of partitions and raises on an offset that is out of range. No two of ``spans`` lie in
     one partition.
     """
-    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka import KafkaException, Message, TopicPartition
 
     open_spans = {(span.topic, span.partition): at for at, span in enumerate(spans)}
     try:
@@ -89,7 +90,10 @@ def read(reader: Consumer, spans: Sequence[Span], *, batch: int, timeout: float)
                     # Of a span that is read to its end, fetched before the broker knew.
                     _raise_fatal(group)
                     continue
-                good = [message for message in group if message.error() is None]
+                errors = list(map(Message.error, group))
+                good = group
+                if any(errors):
+                    good = [message for message, error in zip(group, errors, strict=True) if error is None]
                 if good:
                     records = _columns(good, spans[at].to_offset)
                     if records.values:
@@ -109,13 +113,19 @@ def _by_partition(messages: list[Any], partitions: int) -> Iterator[tuple[tuple[
     if partitions == 1:
         yield (messages[0].topic(), messages[0].partition()), messages
         return
-    numbers = [message.partition() for message in messages]
-    topics = [message.topic() for message in messages]
+    import numpy as np
+    from confluent_kafka import Message
+
+    many = len(messages)
+    topics = list(map(Message.topic, messages))
+    numbers = list(map(Message.partition, messages))
+    changes = np.fromiter(map(ne, numbers, islice(numbers, 1, None)), np.bool_, many - 1)
+    if topics.count(topics[0]) < many:
+        changes |= np.fromiter(map(ne, topics, islice(topics, 1, None)), np.bool_, many - 1)
     first = 0
-    for at in range(1, len(messages) + 1):
-        if at == len(messages) or numbers[at] != numbers[first] or topics[at] != topics[first]:
-            yield (topics[first], numbers[first]), messages[first:at]
-            first = at
+    for last in [*(np.flatnonzero(changes) + 1).tolist(), many]:
+        yield (topics[first], numbers[first]), messages[first:last]
+        first = last
 
 
 def _still_there(reader: Consumer, places: Iterable[tuple[str, int]]) -> None:
@@ -160,25 +170,35 @@ def _ends(span: Span, messages: list[Any]) -> bool:
 
 
 def _columns(messages: list[Any], to_offset: int) -> Records:
+    # One pass a column, in C: a loop over the records would take longer than librdkafka's reading of them.
     import numpy as np
-    from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+    from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
-    offsets = [message.offset() for message in messages]
+    first, last = messages[0].offset(), messages[-1].offset()
+    if last - first == len(messages) - 1:
+        # Offsets of one partition only grow: these have no hole.
+        offsets = np.arange(first, last + 1, dtype=np.int64)
+    else:
+        offsets = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
     if offsets[-1] >= to_offset:
-        keep = bisect_left(offsets, to_offset)
+        keep = int(offsets.searchsorted(to_offset))
         messages, offsets = messages[:keep], offsets[:keep]
-    kinds, times = zip(*[message.timestamp() for message in messages], strict=True) if messages else ((), ())
-    appended = np.array(times, np.int64)
-    if set(kinds) - {TIMESTAMP_LOG_APPEND_TIME}:
-        appended[np.array(kinds) != TIMESTAMP_LOG_APPEND_TIME] = -1
-    values = [message.value() or b"" for message in messages]
+    many = len(messages)
+    stamps = np.fromiter(chain.from_iterable(map(Message.timestamp, messages)), np.int64, 2 * many)
+    values = list(map(Message.value, messages))
+    if not all(values):
+        values = [value or b"" for value in values]
+    keys = list(map(Message.key, messages))
+    if not all(keys):
+        keys = [key or b"" for key in keys]
+    headers = list(map(Message.headers, messages))
     return Records(
-        np.array(offsets, np.int64),
-        appended,
-        np.fromiter(map(len, values), np.int64, len(values)),
-        [message.key() or b"" for message in messages],
+        offsets,
+        np.where(stamps[::2] == TIMESTAMP_LOG_APPEND_TIME, stamps[1::2], -1),
+        np.fromiter(map(len, values), np.int64, many),
+        keys,
         values,
-        {index: headers for index, message in enumerate(messages) if (headers := message.headers())},
+        {index: some for index, some in enumerate(headers) if some} if any(headers) else {},
     )
 
 

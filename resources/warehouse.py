@@ -155,10 +155,12 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         import pyarrow as pa
 
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, data.schema) as writer:
-            writer.write_table(data)
-        self.insert_stream(table, data.schema.names, sink.getvalue(), token=token, settings=settings)
+        # Measured first: a sink that grows copies what it holds.
+        measure = pa.MockOutputStream()
+        _write(measure, data)
+        body = pa.allocate_buffer(measure.size())
+        _write(pa.FixedSizeBufferWriter(body), data)
+        self.insert_stream(table, data.schema.names, body, token=token, settings=settings)
 
     def insert_stream(
         self,
@@ -209,6 +211,13 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 raise _typed(error, getattr(client, "password", "") or "") from None
 
         return retrying(once, attempts=self.attempts, idempotent=idempotent)
+
+
+def _write(sink: Any, data: pa.Table) -> None:
+    import pyarrow as pa
+
+    with pa.ipc.new_stream(sink, data.schema) as writer:
+        writer.write_table(data)
 
 
 def _plain(value: Any) -> Any:

@@ -25,13 +25,20 @@ from resources.ranges import Records, Span
 from resources.warehouse import Warehouse
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+    Headers = dict[int, list[tuple[str, bytes | None]]]
 
 #: Bytes of payload from which a block is cut before its span is full.
 MAX_BLOCK_BYTES = 32 * 1024 * 1024
 #: Inserts at a time: one is parsed by the warehouse while the next is built and sent.
 INSERTS = 2
 
+# Objects from which the collector looks while records pass: more than one fetch brings.
+_COLLECT_FROM = 100_000
 # The rows of a block are in order and distinct already; looking for duplicates in them would cost a pass.
 _INSERT_SETTINGS = {"optimize_on_insert": 0}
 
@@ -44,32 +51,53 @@ class Target(Protocol):
 
 
 @dataclass(slots=True)
+class Texts:
+    """A column of bytes: what was appended, joined piece by piece, and the size of each value."""
+
+    joined: list[bytes] = field(default_factory=list)
+    sizes: list[Ints] = field(default_factory=list)
+
+    def take(self, values: list[bytes], sizes: Ints) -> None:
+        """Append ``values``, whose sizes are ``sizes``."""
+        self.joined.append(b"".join(values))
+        self.sizes.append(sizes)
+
+
+@dataclass(slots=True)
 class Block:
-    """Consecutive records of one range in the pieces that they came in, and the span of offsets they stand for."""
+    """Consecutive records of one range, by column, and the span of offsets they stand for.
+
+    Records are joined as they come, while they lie in the processor's cache, and their objects can go at once.
+    """
 
     span: Range
-    pieces: list[Records] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
+    offsets: list[Ints] = field(default_factory=list)
+    appended_at: list[Ints] = field(default_factory=list)
+    keys: Texts = field(default_factory=Texts)
+    values: Texts = field(default_factory=Texts)
+    headers: Headers = field(default_factory=dict)
 
     def take(self, records: Records, first: int, last: int) -> None:
         """Append the records at the positions ``[first, last)``."""
-        piece = Records(
-            records.offsets[first:last],
-            records.appended_at[first:last],
-            records.sizes[first:last],
-            records.keys[first:last],
-            records.values[first:last],
-            {at - first: headers for at, headers in records.headers.items() if first <= at < last},
-        )
-        self.pieces.append(piece)
+        import numpy as np
+
+        keys, sizes = records.keys[first:last], records.sizes[first:last]
+        self.offsets.append(records.offsets[first:last])
+        self.appended_at.append(records.appended_at[first:last])
+        self.keys.take(keys, np.fromiter(map(len, keys), np.int64, len(keys)))
+        self.values.take(records.values[first:last], sizes)
+        for at, headers in records.headers.items():
+            if first <= at < last:
+                self.headers[self.rows + at - first] = headers
         self.rows += last - first
-        self.bytes += int(piece.sizes.sum())
+        self.bytes += int(sizes.sum())
 
     @property
     def last_offset(self) -> int:
         """Offset of the last record."""
-        return int(self.pieces[-1].offsets[-1])
+        return int(self.offsets[-1][-1])
 
 
 class Cutter:
@@ -106,6 +134,10 @@ class Cutter:
                 following = block.last_offset + 1
                 yield replace(block, span=replace(block.span, to_offset=following))
                 self._block = self._start(min(following, self._work.to_offset))
+            elif block.last_offset + 1 == block.span.to_offset:
+                # Nothing more can come for it; the next record may be far.
+                yield block
+                self._block = self._start(block.span.to_offset)
 
     def rest(self) -> Iterator[Block]:
         """Yield the block that is not complete, if it holds a record."""
@@ -138,34 +170,39 @@ def table(block: Block, *, landed_at_ms: int) -> pa.Table:
     def numbers(values: Any, kind: pa.DataType) -> pa.Array:
         return pa.Array.from_buffers(kind, block.rows, [None, pa.py_buffer(values)])
 
-    appended = np.concatenate([piece.appended_at for piece in block.pieces])
+    appended = np.concatenate(block.appended_at)
     appended[appended < 0] = landed_at_ms
-    keys = [key for piece in block.pieces for key in piece.keys]
-    values = [value for piece in block.pieces for value in piece.values]
-    topic = block.span.topic.encode()
     columns = {
         "topic": pa.DictionaryArray.from_arrays(
-            numbers(np.zeros(block.rows, np.int32), pa.int32()), _texts([topic], [len(topic)]).cast(pa.string())
+            numbers(np.zeros(block.rows, np.int32), pa.int32()), _plain([block.span.topic.encode()]).cast(pa.string())
         ),
         "partition": numbers(np.full(block.rows, block.span.partition, np.int32), pa.int32()),
         "generation": numbers(np.full(block.rows, block.span.generation, np.uint16), pa.uint16()),
-        "offset": numbers(np.concatenate([piece.offsets for piece in block.pieces]), pa.int64()),
+        "offset": numbers(np.concatenate(block.offsets), pa.int64()),
         "appended_at": numbers(appended, pa.timestamp("ms", "UTC")),
-        "key": _texts(keys, np.fromiter(map(len, keys), np.int64, len(keys))),
-        "value": _texts(values, np.concatenate([piece.sizes for piece in block.pieces])),
+        "key": _texts(block.keys),
+        "value": _texts(block.values),
     }
-    if any(piece.headers for piece in block.pieces):
+    if block.headers:
         columns["headers"] = _headers(block)
     return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
-def _texts(values: list[bytes], sizes: Any) -> pa.Array:
+def _texts(texts: Texts) -> pa.Array:
     import numpy as np
     import pyarrow as pa
 
-    ends = np.zeros(len(values) + 1, np.int32)
+    sizes = np.concatenate(texts.sizes)
+    ends = np.zeros(len(sizes) + 1, np.int32)
     np.cumsum(sizes, out=ends[1:])
-    return pa.Array.from_buffers(pa.binary(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(values))])
+    data = pa.py_buffer(b"".join(texts.joined))
+    return pa.Array.from_buffers(pa.binary(), len(sizes), [None, pa.py_buffer(ends), data])
+
+
+def _plain(values: list[bytes]) -> pa.Array:
+    import numpy as np
+
+    return _texts(Texts([b"".join(values)], [np.fromiter(map(len, values), np.int64, len(values))]))
 
 
 def _headers(block: Block) -> pa.Array:
@@ -174,15 +211,13 @@ def _headers(block: Block) -> pa.Array:
     import pyarrow as pa
 
     ends, names, values = [0], [], []
-    for piece in block.pieces:
-        for at in range(len(piece.values)):
-            for name, value in dict(piece.headers.get(at, ())).items():
-                names.append(name.encode())
-                values.append(value or b"")
-            ends.append(len(names))
-    items = [_texts(column, np.fromiter(map(len, column), np.int64, len(column))) for column in (names, values)]
+    for at in range(block.rows):
+        for name, value in dict(block.headers.get(at, ())).items():
+            names.append(name.encode())
+            values.append(value or b"")
+        ends.append(len(names))
     offsets = pa.Array.from_buffers(pa.int32(), len(ends), [None, pa.py_buffer(np.array(ends, np.int32))])
-    return pa.MapArray.from_arrays(offsets, *items)
+    return pa.MapArray.from_arrays(offsets, _plain(names), _plain(values))
 
 
 def land(
@@ -243,15 +278,18 @@ def copy(
 
 @contextmanager
 def _young_garbage_only() -> Iterator[None]:
-    """Keep the garbage collector off what was there before.
+    """Keep the garbage collector off the records, and off what was there before.
 
-    Every record is an object for a moment; that many make the collector walk the whole process again and again, which
-    takes more time than the records do.
+    Every record is an object for a moment, free of cycles; that many make the collector walk them, and the whole
+    process, again and again, which takes more time than reading them does.
     """
+    before = gc.get_threshold()
     gc.freeze()
+    gc.set_threshold(max(before[0], _COLLECT_FROM) if before[0] else 0, *before[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*before)
         gc.unfreeze()
 
 

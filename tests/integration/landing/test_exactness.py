@@ -141,7 +141,7 @@ from resources.warehouse import WarehouseResource
 url, bootstrap, topic, last = sys.argv[1:]
 class Slow(WarehouseResource):
     def insert_arrow(self, *args, **options):
-        print("inserting", flush=True)
+        print("inserting\\n", end="", flush=True)
         super().insert_arrow(*args, **options)
         time.sleep(0.05)
 pipeline.land([Range(topic, 0, 0, int(last))], bus=KafkaResource(bootstrap=bootstrap), warehouse=Slow(url=url),
