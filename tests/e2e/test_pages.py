@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,7 +24,7 @@ from tests.conftest import ROOT, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-IMAGES = ROOT / "docs" / "images"
+IMAGES = Path(os.environ.get("ISTHMUS_IMAGES", ROOT / "docs" / "images"))
 PORTS = ("WAREHOUSE", "BROKER", "ROUTER", "DAGSTER", "MLFLOW", "DOCS")
 
 
@@ -103,6 +105,14 @@ def page(browser: Any) -> Iterator[Any]:
     context.close()
 
 
+def dismiss(page: Any, button: str) -> None:
+    """Close a tool's own welcome where it shows one; it may not come."""
+    from playwright.sync_api import TimeoutError as NotThere
+
+    with contextlib.suppress(NotThere):
+        page.get_by_role("button", name=button).first.click(timeout=5000)
+
+
 def shoot(page: Any, name: str) -> None:
     IMAGES.mkdir(exist_ok=True)
     page.screenshot(path=str(IMAGES / f"{name}.png"))
@@ -118,6 +128,7 @@ def test_dagster_shows_the_graph(served: Served, page: Any) -> None:
     page.goto(served.url("DAGSTER", "/asset-groups"))
     for group in ("landing", "bi", "quality", "sagas", "decisions"):
         page.get_by_text(group, exact=True).first.wait_for(timeout=60_000)
+    dismiss(page, "Skip")
     page.wait_for_timeout(2000)
     shoot(page, "dagster-graph")
 
@@ -125,14 +136,25 @@ def test_dagster_shows_the_graph(served: Served, page: Any) -> None:
 def test_dagster_shows_the_decision(served: Served, page: Any) -> None:
     page.goto(served.url("DAGSTER", "/assets/ops/saga_policy"))
     page.get_by_text("saga_policy").first.wait_for(timeout=60_000)
+    dismiss(page, "Skip")
     page.wait_for_timeout(2000)
     shoot(page, "dagster-decision")
 
 
 def test_mlflow_shows_the_run(served: Served, page: Any) -> None:
-    page.goto(served.url("MLFLOW", "/#/models"))
-    page.get_by_text("saga", exact=False).first.wait_for(timeout=60_000)
+    with contextlib.closing(sqlite3.connect(served.home / "mlflow" / "mlflow.db")) as store:
+        experiment, run = store.execute("SELECT experiment_id, run_uuid FROM runs ORDER BY start_time DESC").fetchone()
+    page.goto(served.url("MLFLOW", f"/#/experiments/{experiment}/runs/{run}"))
+    page.get_by_text("saga_failure", exact=False).first.wait_for(timeout=60_000)
     page.wait_for_timeout(1500)
+    shoot(page, "mlflow-run")
+
+
+def test_mlflow_lists_the_model(served: Served, page: Any) -> None:
+    page.goto(served.url("MLFLOW", "/#/models"))
+    page.get_by_text("saga_failure.order.technical").first.wait_for(timeout=60_000)
+    dismiss(page, "Try it now")
+    page.wait_for_timeout(1000)
     shoot(page, "mlflow-models")
 
 
@@ -147,7 +169,7 @@ def test_dbt_docs_describe_the_tables(served: Served, page: Any) -> None:
 
 def test_the_quality_report_works_offline(served: Served, page: Any) -> None:
     page.goto(served.url("DOCS", "/quality/"))
-    page.get_by_text("Data Docs").first.wait_for(timeout=60_000)
+    page.get_by_role("heading", name="Data quality").first.wait_for(timeout=60_000)
     page.wait_for_timeout(1500)
     shoot(page, "quality-report")
     assert not page.refused
