@@ -180,7 +180,7 @@ def test_starts_again_after_termination_with_everything(start_server):
     first.process.send_signal(signal.SIGTERM)
     assert first.process.wait(20) == 0
     http = Http(start_server().url)
-    assert http("SELECT n FROM d.t UNION ALL SELECT n FROM default.t ORDER BY n") == "1\n2"
+    assert http("SELECT n FROM (SELECT n FROM d.t UNION ALL SELECT n FROM default.t) ORDER BY n") == "1\n2"
 
 
 def test_starts_again_while_default_has_no_table(start_server):
