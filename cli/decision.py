@@ -29,8 +29,7 @@ def _store() -> DecisionStore:
     from resources.settings import get_settings
     from resources.warehouse import WarehouseResource
 
-    approvers = tuple(getattr(get_settings(), "approvers", ()))
-    return DecisionStore(WarehouseResource(), bus=KafkaResource(), approvers=approvers)
+    return DecisionStore(WarehouseResource(), bus=KafkaResource(), approvers=tuple(get_settings().approvers))
 
 
 def coloured(status: str) -> str:
