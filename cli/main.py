@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli import decision, landing
+from cli import decision, dlq, landing
 from cli.console import console, explained
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ warehouse_app = typer.Typer(help="Look into the warehouse.", no_args_is_help=Tru
 app.add_typer(warehouse_app, name="warehouse")
 app.add_typer(decision.app, name="decision")
 app.add_typer(landing.app, name="landing")
+app.add_typer(dlq.app, name="dlq")
 
 
 @app.command()
