@@ -18,14 +18,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, Producer, TopicPartition
 
 from events.catalogue import DEAD_LETTER, INGRESS
 from services.router.dead_letter import PART_BYTES, Source, dead_letters
 from services.router.health import Health
 from services.router.progress import Batch, Partition, Progress
 from services.router.refusals import RefusalLog
-from services.router.routing import Refused, Routed, route
+from services.router.routing import Headers, Refused, Routed, route
 
 log = logging.getLogger("isthmus.router")
 
@@ -155,7 +155,12 @@ class Pump:
         kind, stamp = message.timestamp()
         # A producer's own timestamp proves nothing about when the record came.
         seconds = stamp / 1000 if kind == TIMESTAMP_LOG_APPEND_TIME else time.time()
-        headers = message.headers()
+        try:
+            headers = _headers(message)
+        except SystemError:
+            refused = Refused("unreadable-headers", "a header's name is not UTF-8; the dead letter is without headers")
+            self._refuse(message, (), refused, batch)
+            return
         try:
             result = route(
                 message.value(), message.key(), headers, datetime.fromtimestamp(seconds, UTC), self._hash_key
@@ -164,7 +169,7 @@ class Pump:
             log.error("routing failed with %s; the record goes to the dead letters", type(error).__name__)
             result = Refused("internal-error", type(error).__name__)
         if isinstance(result, Refused):
-            self._refuse(message, result, batch)
+            self._refuse(message, headers or (), result, batch)
             return
         self._metrics.routed[result.type] += 1
         self._metrics.rewritten += result.rewritten
@@ -185,14 +190,14 @@ class Pump:
             except BufferError:
                 self._wait_for_room()
 
-    def _refuse(self, message: Any, refused: Refused, batch: Batch) -> None:
+    def _refuse(self, message: Any, headers: Headers, refused: Refused, batch: Batch) -> None:
         source = Source(
             message.topic(),
             message.partition(),
             message.offset(),
             message.key(),
             message.value(),
-            message.headers() or (),
+            headers,
         )
         self._metrics.refused[refused.reason] += 1
         self._refusals.note(source, refused)
@@ -222,7 +227,8 @@ class Pump:
             self._metrics.delivered += 1
             self._metrics.observe_latency(age + written.latency())
         elif error.name() in _RECORD_ERRORS:
-            self._refuse(message, Refused("refused-by-broker", f"the topic refused it: {error.name()}"), batch)
+            refused = Refused("refused-by-broker", f"the topic refused it: {error.name()}")
+            self._refuse(message, message.headers() or (), refused, batch)
             batch.pending -= 1
         else:  # stays pending, so that its offset is never committed
             self._failure = _name(error)
@@ -316,6 +322,16 @@ class Pump:
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
         self._producer.flush(1)
         self._consumer.close()
+
+
+def _headers(message: Any) -> Headers | None:
+    """Return a record's headers; raises SystemError where a name is not UTF-8: the client can give none of them then.
+
+    It returns a list with a hole, and an exception beside it. The interpreter does not look for the latter in a plain
+    method call that has become hot, only in one that comes from C, such as map's; nobody may look into that list.
+    """
+    headers: Headers | None = next(map(Message.headers, (message,)))
+    return headers
 
 
 def _name(error: Any) -> str:

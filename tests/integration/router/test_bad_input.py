@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import KafkaException, Producer
 
 from events.catalogue import DEAD_LETTER, INGRESS, TOPICS
@@ -208,6 +211,37 @@ def test_ten_megabytes_that_compression_brought_past_the_broker_end_as_parts(bus
     assert all(len(letter.value or b"") <= PART_BYTES for letter in letters)
     parts = [DeadLetter(letter.key, letter.value, letter.headers) for letter in letters]
     assert original(parts) == (key.encode(), sent, [("h", b"v")])
+
+
+class Raw:
+    """A header's name as other clients may send it: bytes that are not UTF-8."""
+
+    def encode(self, _encoding: str) -> bytes:
+        return b"name-\xff\xfe"
+
+
+async def send_raw_header(bootstrap: str, value: bytes, key: bytes) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as raw:
+        batch = raw.create_batch()
+        # The builder in Python asks a name to encode itself; the one in C takes strings alone.
+        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, 1_000_000)
+        batch.append(timestamp=None, key=key, value=value, headers=[("h", b"v"), (Raw(), b"x")])
+        batch.close()
+        await (await raw.send_batch(batch, INGRESS, partition=0))
+
+
+def test_a_header_name_that_is_not_utf8_ends_as_a_dead_letter(bus: Bus) -> None:
+    # After many good ones: the interpreter then calls the client by a path that overlooks the client's exception.
+    for number in range(200):
+        bus.producer.produce(INGRESS, good(f"warm-{number}"), "warm", headers=[("h", b"v")])
+    bus.producer.flush(10)
+    key = f"header-{secrets.token_hex(4)}"
+    asyncio.run(send_raw_header(bus.bootstrap, good(key), key.encode()))
+    (letter,) = bus.reader.with_key(key.encode())
+    assert (letter.topic, letter.value) == (DEAD_LETTER, good_like(letter, key))
+    assert letter.header("isthmus-reason") == "unreadable-headers"
+    assert letter.headers[0][0] == "isthmus-reason"
+    assert bus.router.process.poll() is None
 
 
 def test_an_event_of_just_the_routable_size_is_routed(bus: Bus) -> None:
