@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr
@@ -26,11 +26,18 @@ DecisionKind = Literal[
     "schema_change",
 ]
 
+IngestToken = Annotated[SecretStr, Field(min_length=16)]
+
 
 class Settings(BaseSettings):
     """The platform's settings; nested values use two underscores (``ISTHMUS_ACTUATION__SAGA_POLICY=apply``)."""
 
-    model_config = SettingsConfigDict(env_prefix="ISTHMUS_", env_nested_delimiter="__", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="ISTHMUS_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        hide_input_in_errors=True,  # a token that is too short must not stand in a log
+    )
 
     home: Path = Field(default=Path(".isthmus"), description="State of the embedded services, Dagster and MLflow.")
     data: Path = Field(default=Path("../shared/data"), description="Folder of the public data sets.")
@@ -78,7 +85,35 @@ class Settings(BaseSettings):
     dagster_port: int = Field(default=3000, description="Port of the Dagster web UI.")
     mlflow_port: int = Field(default=5000, description="Port of the MLflow UI.")
     docs_port: int = Field(default=8085, description="Port of the dbt docs and the quality report.")
-    router_port: int = Field(default=8090, description="Port of the router's health and metrics.")
+    router_host: str = Field(
+        default="127.0.0.1",
+        description="Address that the router's HTTP side listens at; beyond loopback put TLS in front.",
+    )
+    router_port: int = Field(default=8090, description="Port of the router's health, metrics and ingestion.")
+
+    ingest_tokens: dict[str, IngestToken] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Who may send events by HTTP: name → token (16 characters or more), JSON; "
+        "default: one, made at first use under `home`.",
+    )
+    ingest_max_body_bytes: int = Field(default=2_097_152, gt=0, description="Largest body of a request with events.")
+    ingest_max_events: int = Field(default=1000, gt=0, description="Most events in one request.")
+    ingest_max_in_flight: int = Field(
+        default=10_000,
+        gt=0,
+        le=100_000,
+        description="Most events taken by HTTP that the broker has not acknowledged; beyond: 503.",
+    )
+    ingest_timeout_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="Time limit for the body of a request with events, and again for the broker's acknowledgement.",
+    )
+
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="Form of the router's log; `auto`: text on a terminal, JSON lines elsewhere."
+    )
 
     pii_key: SecretStr | None = Field(
         default=None,
@@ -130,6 +165,11 @@ class Settings(BaseSettings):
     def pii_secret(self) -> bytes:
         """Return the key of the keyed hash for personal data."""
         return (self.pii_key.get_secret_value() if self.pii_key else self.secret("pii-key")).encode()
+
+    def ingest_secrets(self) -> dict[str, str]:
+        """Return the tokens of those who may send events by HTTP, by name."""
+        given = {name: token.get_secret_value() for name, token in self.ingest_tokens.items()}
+        return given or {"default": self.secret("ingest-token")}
 
 
 @lru_cache

@@ -10,50 +10,83 @@ import signal
 import sys
 from contextlib import ExitStack
 from threading import Event
+from typing import Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Producer
 
 from resources.kafka import KafkaResource
-from resources.settings import get_settings
-from services.router.health import Health, serving
+from resources.settings import Settings, get_settings
+from services.router.health import Health
+from services.router.ingest import Ingest, Limits
+from services.router.logs import configure
 from services.router.metrics import Metrics
+from services.router.sender import Sender
 from services.router.service import run
+from services.router.web import serving
+
+log = logging.getLogger("isthmus.router")
+
+SWITCH_SECONDS: Final = 0.0005
+"""How long one thread may keep Python to itself while another waits; see docs/architecture/router.md."""
 
 
 def main() -> int:
     """Run the router; return the process's exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    settings = get_settings()
+    configure(settings.log_format)
+    sys.setswitchinterval(SWITCH_SECONDS)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    settings, health = get_settings(), Health(Metrics())
-    with ExitStack() as stack:
-        try:
-            address = stack.enter_context(serving(health, settings.router_port))
-        except OSError as error:
-            print(
-                f"The router cannot serve its health on port {settings.router_port}: {error.strerror}. "
-                "Set ISTHMUS_ROUTER_PORT to a free port.",
-                file=sys.stderr,
-            )
-            return 1
-        announced = Event()
+    # One short attempt: run() tries again by itself, and a stop must not wait for a broker that is not there.
+    kafka = KafkaResource(attempts=1, timeout=5.0)
+    health = Health(Metrics())
+    try:
+        with ExitStack() as stack:
+            # Closed in the opposite order: requests in flight are answered before their producer goes.
+            sender = _sender(kafka, settings, health)
+            stack.callback(sender.close, 5.0)
+            ingest = _ingest(sender, settings, health, stop)
+            try:
+                address = stack.enter_context(serving(health, settings.router_port, settings.router_host, ingest))
+            except OSError as error:
+                print(
+                    f"The router cannot listen at {settings.router_host}, port {settings.router_port}: "
+                    f"{error.strerror}. Set ISTHMUS_ROUTER_PORT to a free port.",
+                    file=sys.stderr,
+                )
+                return 1
+            announced = Event()
 
-        def announce() -> None:
-            if not announced.is_set():  # each rebalance assigns anew
-                announced.set()
-                print(f"ready {address}", flush=True)
+            def announce() -> None:
+                sender.open()
+                if not announced.is_set():  # each rebalance assigns anew
+                    announced.set()
+                    print(f"ready {address}", flush=True)
 
-        # One short attempt: run() tries again by itself, and a stop must not wait for a broker that is not there.
-        kafka = KafkaResource(attempts=1, timeout=5.0)
-        try:
             run(kafka, health, settings.pii_secret(), stop, on_routing=announce)
-        except KafkaException as error:
-            # The name alone: the text may repeat a value, and that may be a password.
-            name = error.args[0].name()
-            print(f"librdkafka refuses its configuration ({name}): look at ISTHMUS_KAFKA_SECURITY.", file=sys.stderr)
-            return 1
+    except KafkaException as error:
+        # The name alone: the text may repeat a value, and that may be a password.
+        name = error.args[0].name()
+        print(f"librdkafka refuses its configuration ({name}): look at ISTHMUS_KAFKA_SECURITY.", file=sys.stderr)
+        return 1
     return 0
+
+
+def _sender(kafka: KafkaResource, settings: Settings, health: Health) -> Sender:
+    return Sender(
+        lambda options: Producer({**kafka.config(), **options}),
+        health.metrics.ingest,
+        max_in_flight=settings.ingest_max_in_flight,
+        timeout=settings.ingest_timeout_seconds,
+    )
+
+
+def _ingest(sender: Sender, settings: Settings, health: Health, stop: Event) -> Ingest:
+    limits = Limits(settings.ingest_max_body_bytes, settings.ingest_max_events, settings.ingest_timeout_seconds)
+    tokens = settings.ingest_secrets()
+    log.info("events are taken by HTTP from %s", ", ".join(sorted(tokens)))
+    return Ingest(sender, tokens, limits, health.metrics.ingest, stop.is_set)
 
 
 if __name__ == "__main__":

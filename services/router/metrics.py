@@ -1,20 +1,52 @@
-"""Counters of the router, and their form for Prometheus.
+"""What the router counts, in the cheapest form: plain numbers that one thread writes.
 
-What belongs here: what is counted and how it is written. What does not: HTTP (:mod:`services.router.health`).
+What belongs here: the figures and how they are added to. What does not: their names and form for Prometheus
+(:mod:`services.router.exposition`), and HTTP (:mod:`services.router.web`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal, get_args
 
-BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-"""Upper bounds of the latency histogram, seconds."""
+from services.router.progress import Partition
+
+LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+"""Upper bounds of end-to-end latency and of ingestion, seconds."""
+STAGE_BUCKETS: Final = (
+    *(0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005),
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0),
+)
+"""Upper bounds of a stage's latency: the first stages take microseconds, the last one milliseconds."""
+
+Stage = Literal["decode_validate", "rules_route", "produce", "acknowledge"]
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+
+
+class Histogram:
+    """Observations by bucket. One thread writes; a reader's figures may be one observation old, never torn."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        """Observations at or below each bound and above the one before it; the last: above all bounds."""
+        self.total = 0.0
+
+    def observe(self, seconds: float, count: int = 1) -> None:
+        """Add ``count`` observations that took ``seconds`` together, each as long as their mean."""
+        self.counts[bisect_left(self.bounds, seconds / count)] += count
+        self.total += seconds
 
 
 class Metrics:
-    """Written by the loop's thread alone, read by the health server's: a figure may be one event old, never torn."""
+    """The figures of the loop, written by its thread alone and read by the web server's.
+
+    An event costs an addition or two per figure. There are no locks, and no look-ups of labels by name.
+    """
 
     def __init__(self) -> None:
         self.routed: Counter[str] = Counter()
@@ -26,49 +58,42 @@ class Metrics:
         self.consumer_errors: Counter[str] = Counter()
         self.gone_offsets = 0
         self.in_flight = 0
-        self._latency = [0] * (len(BUCKETS) + 1)
-        self._latency_sum = 0.0
+        self.assigned = 0
+        self.lag: dict[Partition, int] = {}
+        """Records that each assigned partition holds beyond what was read; replaced whole."""
+        self.paused = False
+        self.paused_seconds = 0.0
+        self.latency = Histogram(LATENCY_BUCKETS)
+        self.stages: Final = {name: Histogram(STAGE_BUCKETS) for name in STAGES}
+        self.ingest: Final = IngestMetrics()
 
     def observe_latency(self, seconds: float) -> None:
         """Count one delivered record: ``seconds`` from the broker's receipt at ingress to its acknowledgement here."""
-        self._latency[bisect_left(BUCKETS, seconds)] += 1
-        self._latency_sum += seconds
+        self.latency.observe(seconds)
 
-    def text(self) -> str:
-        """Return all figures in Prometheus' text format, version 0.0.4."""
-        lines: list[str] = []
+    def stage(self, name: Stage, seconds: float, count: int = 1) -> None:
+        """Count ``count`` events that spent ``seconds`` together in a stage; a batch of 1,000 costs what one does."""
+        self.stages[name].observe(seconds, count)
 
-        def family(name: str, kind: str, help_text: str, samples: dict[str, float]) -> None:
-            lines.append(f"# HELP isthmus_router_{name} {help_text}")
-            lines.append(f"# TYPE isthmus_router_{name} {kind}")
-            lines.extend(f"isthmus_router_{name}{labels} {value:g}" for labels, value in samples.items())
 
-        def labelled(label: str, counter: Counter[str]) -> dict[str, float]:
-            return {f'{{{label}="{value}"}}': count for value, count in sorted(counter.copy().items())}
+class IngestMetrics:
+    """The figures of ``POST /v1/events``, written by the web server's thread alone."""
 
-        family("routed_total", "counter", "Events accepted, by type.", labelled("type", self.routed))
-        family("refused_total", "counter", "Records refused, by reason.", labelled("reason", self.refused))
-        family("rewritten_total", "counter", "Events whose value was written anew.", {"": self.rewritten})
-        family("delivered_total", "counter", "Records acknowledged by the broker.", {"": self.delivered})
-        family("in_flight", "gauge", "Records without acknowledgement.", {"": self.in_flight})
-        family("commits_total", "counter", "Commits of consumed offsets.", {"": self.commits})
-        family(
-            "restarts_total", "counter", "Times that the clients were made anew after an error.", {"": self.restarts}
-        )
-        family(
-            "gone_offsets_total",
-            "counter",
-            "Ingress offsets that aged out before they were read.",
-            {"": self.gone_offsets},
-        )
-        errors = labelled("error", self.consumer_errors)
-        family("consumer_errors_total", "counter", "Errors that the consumer reported, by name.", errors)
-        counts, below, buckets = list(self._latency), 0, {}
-        for bound, count in zip([*BUCKETS, float("inf")], counts, strict=True):
-            below += count
-            buckets[f'_bucket{{le="{"+Inf" if bound == float("inf") else f"{bound:g}"}"}}'] = float(below)
-        help_text = "Seconds from the broker's receipt at ingress to the acknowledgement of what was written."
-        family(
-            "latency_seconds", "histogram", help_text, {**buckets, "_sum": self._latency_sum, "_count": float(below)}
-        )
-        return "\n".join(lines) + "\n"
+    def __init__(self) -> None:
+        self.events = 0
+        """Events that the broker acknowledged."""
+        self.refused: Counter[str] = Counter()
+        """Events that were refused at the door, by reason."""
+        self.seconds: dict[str, Histogram] = {}
+        """Requests by outcome, and how long they took."""
+        self.in_flight = 0
+        """Events that were sent and are not acknowledged yet."""
+
+    def request(self, outcome: str, seconds: float) -> None:
+        """Count one request."""
+        histogram = self.seconds.get(outcome)
+        if histogram is None:
+            # A new dictionary, so that a reader's iteration is never disturbed.
+            histogram = Histogram(LATENCY_BUCKETS)
+            self.seconds = {**self.seconds, outcome: histogram}
+        histogram.observe(seconds)

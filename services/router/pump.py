@@ -23,6 +23,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException,
 from events.catalogue import DEAD_LETTER, INGRESS
 from services.router.dead_letter import PART_BYTES, Source, dead_letters
 from services.router.health import Health
+from services.router.lag import Lag
 from services.router.progress import Batch, Partition, Progress
 from services.router.refusals import RefusalLog
 from services.router.routing import Headers, Refused, Routed, route
@@ -91,6 +92,7 @@ class Pump:
         self._producer = clients.producer(PRODUCER_OPTIONS)
         self._health = health
         self._metrics = health.metrics
+        self._lag = Lag(self._consumer, self._metrics)
         self._hash_key = hash_key
         self._on_routing = on_routing
         self._refusals = RefusalLog(log)
@@ -138,6 +140,8 @@ class Pump:
         self._producer.poll(0)
         self._metrics.in_flight = self._progress.in_flight
         self._commit()
+        self._metrics.assigned = len(self._assigned)
+        self._lag.measure(self._assigned)
         self._health.turned()
         if self._failure:
             raise ClientsFailed(self._failure)
@@ -218,7 +222,11 @@ class Pump:
 
     def _wait_for_room(self) -> None:
         """Back-pressure: nothing is consumed while the producer's queue is full."""
+        self._metrics.paused = True
+        began = time.monotonic()
         self._producer.poll(_FULL_WAIT)
+        self._metrics.paused_seconds += time.monotonic() - began
+        self._metrics.paused = False
         self._health.turned()
 
     def _delivered(self, message: Any, batch: Batch, age: float, error: Any, written: Any) -> None:
@@ -287,6 +295,7 @@ class Pump:
         self._on_routing()
         try:
             for at in consumer.committed(partitions, timeout=5) if partitions else ():
+                self._lag.begin(at)
                 low, _ = consumer.get_watermark_offsets(TopicPartition(at.topic, at.partition), timeout=5)
                 if 0 <= at.offset < low:
                     self._metrics.gone_offsets += low - at.offset
@@ -322,6 +331,7 @@ class Pump:
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
         self._producer.flush(1)
         self._consumer.close()
+        self._metrics.assigned, self._metrics.lag = 0, {}
 
 
 def _headers(message: Any) -> Headers | None:

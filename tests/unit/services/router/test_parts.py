@@ -1,4 +1,4 @@
-"""Progress, metrics, health and the log of refusals, each by itself."""
+"""Progress, health and the log of refusals, each by itself."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from urllib.request import urlopen
 import pytest
 
 from services.router.dead_letter import Source
-from services.router.health import STALLED_AFTER, Health, serving
+from services.router.health import STALLED_AFTER, Health
 from services.router.metrics import Metrics
 from services.router.progress import Batch, Progress
 from services.router.refusals import WINDOW, RefusalLog
 from services.router.routing import Refused
+from services.router.web import serving
 
 P0, P1 = ("isthmus.ingress", 0), ("isthmus.ingress", 1)
 
@@ -64,23 +65,6 @@ def test_whatever_the_order_of_acknowledgements_nothing_undelivered_is_committed
             for committed in progress.delivered().values():
                 assert committed <= min(waiting, default=18)
         assert not waiting
-
-
-def test_metrics_are_prometheus_text() -> None:
-    metrics = Metrics()
-    metrics.routed["isthmus.saga.step"] += 2
-    metrics.refused["malformed-json"] += 1
-    for seconds in (0.0005, 0.003, 100.0):
-        metrics.observe_latency(seconds)
-    lines = metrics.text().splitlines()
-    assert 'isthmus_router_routed_total{type="isthmus.saga.step"} 2' in lines
-    assert 'isthmus_router_refused_total{reason="malformed-json"} 1' in lines
-    assert 'isthmus_router_latency_seconds_bucket{le="0.001"} 1' in lines
-    assert 'isthmus_router_latency_seconds_bucket{le="60"} 2' in lines
-    assert 'isthmus_router_latency_seconds_bucket{le="+Inf"} 3' in lines
-    assert "isthmus_router_latency_seconds_count 3" in lines
-    names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
-    assert all(line.startswith("#") or any(line.startswith(name) for name in names) for line in lines)
 
 
 def get(url: str) -> tuple[int, str]:
