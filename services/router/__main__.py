@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from threading import Event
 from typing import Final
 
@@ -22,7 +22,7 @@ from services.router.logs import configure
 from services.router.metrics import Metrics
 from services.router.sender import Sender
 from services.router.service import run
-from services.router.web import serving
+from services.router.web import listen, serving
 
 log = logging.getLogger("isthmus.router")
 
@@ -42,20 +42,19 @@ def main() -> int:
     kafka = KafkaResource(attempts=1, timeout=5.0)
     health = Health(Metrics())
     try:
+        listener = listen(settings.router_host, settings.router_port)
+    except OSError as error:
+        print(
+            f"The router cannot listen at {settings.router_host}, port {settings.router_port}: {error.strerror}. "
+            "Set ISTHMUS_ROUTER_PORT to a free port.",
+            file=sys.stderr,
+        )
+        return 1
+    try:
         with ExitStack() as stack:
             # Closed in the opposite order: requests in flight are answered before their producer goes.
-            sender = _sender(kafka, settings, health)
-            stack.callback(sender.close, 5.0)
-            ingest = _ingest(sender, settings, health, stop)
-            try:
-                address = stack.enter_context(serving(health, settings.router_port, settings.router_host, ingest))
-            except OSError as error:
-                print(
-                    f"The router cannot listen at {settings.router_host}, port {settings.router_port}: "
-                    f"{error.strerror}. Set ISTHMUS_ROUTER_PORT to a free port.",
-                    file=sys.stderr,
-                )
-                return 1
+            sender = stack.enter_context(closing(_sender(kafka, settings, health)))
+            address = stack.enter_context(serving(health, listener, _ingest(sender, settings, health, stop)))
             announced = Event()
 
             def announce() -> None:

@@ -37,6 +37,9 @@ log = logging.getLogger("isthmus.ingest")
 MAX_REQUESTS: Final = 100
 """Requests that are read and checked at one time; each may hold a whole body."""
 RETRY_AFTER: Final = 1
+STOP_SECONDS: Final = 3.0
+"""How long a request waits for the broker when the router stops."""
+_LOOK_UP: Final = 0.5
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TURN: Final = 50
 """Events checked before others get their turn of the loop."""
@@ -109,15 +112,16 @@ class Ingest:
     async def endpoint(self, request: Request) -> Response:
         """Answer one request."""
         began = time.perf_counter()
-        outcome = "accepted"
+        outcome = "disconnected"
         try:
-            return await self._answer(request)
+            response = await self._answer(request)
+            outcome = "accepted"
+            return response
         except Problem as problem:
             outcome = problem.outcome
             self._note(problem)
             return problem.response()
         except ClientDisconnect:
-            outcome = "disconnected"
             return Response(status_code=400)  # nobody reads it
         except Exception as error:  # noqa: BLE001 (a defect of ours is one request's, and its text may hold a value)
             outcome = "error"
@@ -260,9 +264,7 @@ class Ingest:
             future = self._sender.send(records)
         except NotSent as error:
             raise self._unavailable(str(error)) from None
-        # The producer's own time limit is the same; the second on top lets it say what became of each event.
-        done, _ = await asyncio.wait([future], timeout=self._limits.seconds + 1)
-        errors = future.result() if done else ["no answer"] * len(ids)
+        errors = await self._acknowledgements(future) or ["no answer"] * len(ids)
         acknowledged = [id_ for id_, error in zip(ids, errors, strict=True) if not error]
         self._metrics.events += len(acknowledged)
         if len(acknowledged) == len(ids):
@@ -275,6 +277,17 @@ class Ingest:
             "The others may have been taken: send them again with the same ids, which makes a repetition harmless."
         )
         raise Problem(504, "unknown", detail, {"accepted": acknowledged}, {"Retry-After": str(RETRY_AFTER)})
+
+    async def _acknowledgements(self, future: asyncio.Future[list[str]]) -> list[str] | None:
+        """Return what became of each record, or None where the time is up: sooner where the router stops."""
+        # The producer's own time limit is the same; the second on top lets it say what became of each event.
+        deadline = time.monotonic() + self._limits.seconds + 1
+        stopping = False
+        while not future.done() and time.monotonic() < deadline:
+            await asyncio.wait([future], timeout=_LOOK_UP)
+            if self._stopping() and not stopping:
+                stopping, deadline = True, min(deadline, time.monotonic() + STOP_SECONDS)
+        return future.result() if future.done() else None
 
 
 # Errors that say for certain that the record is not in the log.

@@ -150,7 +150,7 @@ class Sender:
                 self._fatal = self._fatal or error.args[0].fatal()
         return sending.future
 
-    def close(self, seconds: float) -> None:
+    def close(self, seconds: float = 5.0) -> None:
         """Wait up to ``seconds`` for what is in flight, then end; the rest is told as not acknowledged."""
         self._open = False
         self._drain_seconds = seconds

@@ -88,15 +88,18 @@ class _Server(uvicorn.Server):
         self.serves.set()
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; raises OSError where the port is taken or the address is not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024)
+
+
 @contextmanager
-def serving(health: Health, port: int, host: str = "127.0.0.1", ingest: Ingest | None = None) -> Iterator[str]:
-    """Serve at ``host`` and ``port`` (0: a free one) during the block; yield the base URL.
+def serving(health: Health, listener: socket.socket, ingest: Ingest | None = None) -> Iterator[str]:
+    """Serve on ``listener`` during the block; yield the base URL.
 
     At the end it takes no more connections and finishes the requests that it has, within :data:`STOP_SECONDS`.
-    Raises OSError where the port is taken or the address is not this machine's.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=1024)
     config = uvicorn.Config(
         application(health, ingest),
         loop="uvloop",
@@ -115,8 +118,8 @@ def serving(health: Health, port: int, host: str = "127.0.0.1", ingest: Ingest |
         while not server.serves.wait(0.1):
             if not thread.is_alive():
                 raise RuntimeError("the web server ended as it started")
-        name = f"[{host}]" if family == socket.AF_INET6 else host
-        yield f"http://{name}:{listener.getsockname()[1]}"
+        host, port = listener.getsockname()[:2]
+        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
         server.should_exit = True
         thread.join(STOP_SECONDS + 2)

@@ -52,7 +52,7 @@ def samples(text: str, read: Any = parse) -> dict[tuple[str, frozenset[tuple[str
 )
 def test_the_text_can_be_read_in_both_forms(health: Health, accept: str, read: Any) -> None:
     body, content_type = Exposition(health).text(accept)
-    assert content_type.startswith(accept.split(";")[0] or "text/plain; version=0.0.4")
+    assert content_type.startswith(accept.split(";", maxsplit=1)[0] or "text/plain; version=0.0.4")
     found = samples(body.decode(), read)
 
     def value(name: str, **labels: str) -> float:

@@ -17,7 +17,7 @@ from services.router.metrics import Metrics
 from services.router.progress import Batch, Progress
 from services.router.refusals import WINDOW, RefusalLog
 from services.router.routing import Refused
-from services.router.web import serving
+from services.router.web import listen, serving
 
 P0, P1 = ("isthmus.ingress", 0), ("isthmus.ingress", 1)
 
@@ -77,7 +77,7 @@ def get(url: str) -> tuple[int, str]:
 
 def test_health_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     health = Health(Metrics())
-    with serving(health, 0) as base:
+    with serving(health, listen("127.0.0.1", 0)) as base:
         assert get(base + "/health")[0] == 200
         status, body = get(base + "/ready")
         assert (status, json.loads(body)["problem"]) == (503, "the router is starting")
@@ -93,12 +93,12 @@ def test_health_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
         assert get(base + "/health")[0] == get(base + "/ready")[0] == 503
 
 
-def test_health_listens_on_loopback_and_tells_of_a_taken_port() -> None:
+def test_a_taken_port_is_an_error() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(OSError, match="in use"), serving(Health(Metrics()), taken.getsockname()[1]):
-            pass
+        with pytest.raises(OSError, match="in use"):
+            listen("127.0.0.1", taken.getsockname()[1])
 
 
 def test_a_flood_of_refusals_is_one_line_a_window_and_no_content(caplog: pytest.LogCaptureFixture) -> None:
