@@ -1,0 +1,1 @@
+"""What ``benchmarks/router.py`` runs: the load and its clock, the bare passthrough, and the peers' routers."""
