@@ -242,7 +242,9 @@ def _typed(error: Exception, password: str) -> Exception:
         text = text.replace(password, "***")
     code = getattr(error, "code", None)
     if code is not None:
-        return WarehouseUnavailable(text, code) if code in RETRYABLE_CODES else WarehouseError(text, code)
+        # A server whose disk ran full in mid-write says so in the text, under the code of whatever it was writing.
+        passing = code in RETRYABLE_CODES or "No space left on device" in text
+        return WarehouseUnavailable(text, code) if passing else WarehouseError(text, code)
     # A proxy's or a starting server's answer: no ClickHouse code in it.
     if isinstance(error, (OperationalError, HTTPError, OSError)) or re.search(r"HTTP status (429|50[234])\b", text):
         chain: BaseException | None = error

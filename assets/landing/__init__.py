@@ -29,6 +29,9 @@ QUARANTINE_LIMIT = 0.01
 #: Age (seconds) from which an offset that is not landed counts as late.
 FRESHNESS_SECONDS = 600.0
 
+#: Tag of a run that failed because a service could not take its ranges then; the sensor reads it.
+NOT_NOW = "isthmus/not_now"
+
 _RETRIES = 3
 
 bus_topics = [
@@ -104,6 +107,9 @@ def raw_events(
             ],
         )
     except Unavailable as error:
+        if context.retry_number >= _RETRIES:
+            context.instance.add_run_tags(context.run_id, {NOT_NOW: type(error).__name__})
+            raise dg.Failure(str(error), allow_retries=False) from error
         raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=2.0 ** (context.retry_number + 1)) from error
     except RangeGone as error:
         # No retry brings these offsets back; the sensor's next tick records the gap.

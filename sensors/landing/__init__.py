@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.landing import RAW_EVENTS, checks, result
+from assets.landing import NOT_NOW, RAW_EVENTS, checks, result
 from assets.landing.planning import State, Survey, assess, cut, front, survey, unlanded
 from events.catalogue import DOMAIN_TOPICS
 from jobs.landing import landing_job
@@ -23,10 +23,12 @@ from resources.kafka import Bus, KafkaResource
 from resources.ledger import Gap, Ledger, Partition, Range
 from resources.settings import Settings, get_settings
 from resources.warehouse import Warehouse, WarehouseResource
-from sensors.landing.cursor import Cursor
+from sensors.landing.cursor import Cursor, key
 
 #: Runs that land ranges carry this tag, whoever requested them.
 TAG = "isthmus/landing"
+#: A run that lands what had come back missing carries its key.
+MISSING = "isthmus/missing"
 #: Seconds between two looks at the watermarks: one request to a warm broker connection, about 1 ms.
 LOOK = 0.03
 #: Seconds between two looks at the runs while no more may be requested.
@@ -68,11 +70,20 @@ def under_way(instance: dg.DagsterInstance, *, stalled_seconds: float, now: floa
     return UnderWay(len(alive), tuple(ranges))
 
 
+def excused(instance: dg.DagsterInstance, missing: Range) -> bool:
+    """Return whether the last run of a missing range failed because a service could not take it then.
+
+    A full disk or a broker that is away says nothing about the range; it is tried for as long as that lasts.
+    """
+    records = instance.get_run_records(dg.RunsFilter(tags={MISSING: key(missing)}), limit=1)
+    return bool(records) and NOT_NOW in records[0].dagster_run.tags
+
+
 def request(ranges: Sequence[Range], *, attempt: int = 0) -> dg.RunRequest:
     """Return the request of one run that lands ``ranges``; its key is the identity of this work, for ever."""
     ids = sorted(one.landing_id for one in ranges)
     digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
-    key = f"{ids[0]}+{len(ids) - 1}:{digest}" + (f"#{attempt}" if attempt else "")
+    run_key = f"{ids[0]}+{len(ids) - 1}:{digest}" + (f"#{attempt}" if attempt else "")
     spans = [
         {
             "topic": one.topic,
@@ -84,7 +95,7 @@ def request(ranges: Sequence[Range], *, attempt: int = 0) -> dg.RunRequest:
         for one in ranges
     ]
     return dg.RunRequest(
-        run_key=key,
+        run_key=run_key,
         run_config={"ops": {"raw__events": {"config": {"ranges": spans}}}},
         tags={
             TAG: "ranges",
@@ -93,6 +104,7 @@ def request(ranges: Sequence[Range], *, attempt: int = 0) -> dg.RunRequest:
             "isthmus/attempt": str(attempt),
             # The sensor itself requests again what was not landed, by what the ledger lacks.
             "dagster/max_retries": "0",
+            **({MISSING: key(ranges[0])} if attempt else {}),
         },
     )
 
@@ -107,6 +119,7 @@ class Tick:
         bus: Bus,
         warehouse: Warehouse,
         running: Callable[[float], UnderWay],
+        excused: Callable[[Range], bool],
         settings: Settings,
         topics: Sequence[str] = DOMAIN_TOPICS,
         clock: Callable[[], float] = time.time,
@@ -115,7 +128,8 @@ class Tick:
         self.cursor = cursor
         self.events: list[dg.AssetCheckEvaluation] = []
         self._bus, self._ledger = bus, Ledger(warehouse)
-        self._running, self._settings, self._topics = running, settings, topics
+        self._running, self._excused = running, excused
+        self._settings, self._topics = settings, topics
         self._clock, self._sleep = clock, sleep
 
     def run(self) -> list[dg.RunRequest]:
@@ -169,24 +183,27 @@ class Tick:
         now = self._clock()
         requests: list[dg.RunRequest] = []
         for hole in [part for group in cut(holes, self._settings.landing_max_events) for part in group]:
-            if self.cursor.tried(hole) >= self._settings.landing_attempts:
-                if self.cursor.due(hole, now):
-                    detail = f"{self.cursor.tried(hole)} runs could not land it; the last one's log has the reason"
-                    state.gaps.append(
-                        Gap(
-                            "unlandable",
-                            hole.topic,
-                            hole.partition,
-                            hole.generation,
-                            hole.from_offset,
-                            hole.to_offset,
-                            detail,
-                        )
+            if not self.cursor.due(hole, now):
+                continue
+            excused = self._excused(hole)
+            vain = self.cursor.in_vain(hole, excused=excused)
+            if vain >= self._settings.landing_attempts:
+                detail = f"{vain} runs could not land it; the last one's log has the reason"
+                state.gaps.append(
+                    Gap(
+                        "unlandable",
+                        hole.topic,
+                        hole.partition,
+                        hole.generation,
+                        hole.from_offset,
+                        hole.to_offset,
+                        detail,
                     )
-            elif len(requests) < room and self.cursor.due(hole, now):
-                count = self.cursor.try_again(hole, now)
+                )
+            elif len(requests) < room:
+                count = self.cursor.try_again(hole, now, excused=excused)
                 # The second names the request: a run key is taken once for ever, and a person may have it tried anew.
-                requests.append(request([hole], attempt=int(now) * 100 + count))
+                requests.append(request([hole], attempt=int(now) * 100 + count % 100))
         return requests
 
     def _fresh(self, now: Survey, state: State, busy: UnderWay, upto: dict[Partition, int]) -> list[Range]:
@@ -267,6 +284,7 @@ def evaluate(
         bus=bus,
         warehouse=warehouse,
         running=lambda now: under_way(context.instance, stalled_seconds=options.landing_stalled_seconds, now=now),
+        excused=lambda missing: excused(context.instance, missing),
         settings=options,
     )
     requests = tick.run()

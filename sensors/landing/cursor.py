@@ -13,7 +13,7 @@ from typing import Any
 
 from resources.ledger import Partition, Range, Seen
 
-_VERSION = 1
+_VERSION = 2
 #: Seconds before a range that was not landed is requested again, doubled with each attempt.
 FIRST_DELAY = 5.0
 LONGEST_DELAY = 300.0
@@ -24,8 +24,8 @@ class Cursor:
     """Next offset to request of each partition, by the generation of its topic; attempts of what came back missing."""
 
     next: dict[Partition, tuple[int, int]] = field(default_factory=dict)
-    #: landing id of a missing range's first offset → (runs requested so far, time of the next one in s since 1970)
-    attempts: dict[str, tuple[int, float]] = field(default_factory=dict)
+    #: key of a missing range → (runs requested so far, time of the next one in s since 1970, excused ones of the runs)
+    attempts: dict[str, tuple[int, float, int]] = field(default_factory=dict)
     #: When the oldest event that waits for its range to grow was first seen, s since 1970; 0 for none.
     waiting_since: float = 0.0
     #: What the contiguity check was last told from here, so that it is told only of changes.
@@ -44,7 +44,10 @@ class Cursor:
                     for topic, partitions in document["next"].items()
                     for partition, (generation, offset) in partitions.items()
                 },
-                {key: (int(count), float(due)) for key, (count, due) in document["attempts"].items()},
+                {
+                    key: (int(count), float(due), int(excused))
+                    for key, (count, due, excused) in document["attempts"].items()
+                },
                 float(document["waiting_since"]),
                 str(document["told"]),
             )
@@ -85,23 +88,33 @@ class Cursor:
 
     def due(self, missing: Range, now: float) -> bool:
         """Return whether a missing range may be requested now."""
-        return self.attempts.get(_key(missing), (0, 0.0))[1] <= now
+        return self._attempts(missing)[1] <= now
 
     def tried(self, missing: Range) -> int:
         """Return how often a range that begins where ``missing`` does was requested after it had come back missing."""
-        return self.attempts.get(_key(missing), (0, 0.0))[0]
+        return self._attempts(missing)[0]
 
-    def try_again(self, missing: Range, now: float) -> int:
-        """Note one more request of ``missing`` and return its number, from 1."""
-        count = self.tried(missing) + 1
-        self.attempts[_key(missing)] = (count, now + min(LONGEST_DELAY, FIRST_DELAY * 2 ** (count - 1)))
-        return count
+    def in_vain(self, missing: Range, *, excused: bool) -> int:
+        """Return how many of these runs count against the range; ``excused`` says whether the last one does not."""
+        count, _, before = self._attempts(missing)
+        return count - before - excused
+
+    def try_again(self, missing: Range, now: float, *, excused: bool) -> int:
+        """Note one more request of ``missing`` and return its number, from 1; ``excused`` as in :meth:`in_vain`."""
+        count, _, before = self._attempts(missing)
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(count, 16))
+        self.attempts[key(missing)] = (count + 1, now + delay, before + excused)
+        return count + 1
+
+    def _attempts(self, missing: Range) -> tuple[int, float, int]:
+        return self.attempts.get(key(missing), (0, 0.0, 0))
 
     def keep(self, missing: Iterable[Range]) -> None:
         """Forget the attempts of every range but ``missing``: what was landed at last starts afresh."""
-        keys = {_key(one) for one in missing}
-        self.attempts = {key: value for key, value in self.attempts.items() if key in keys}
+        keys = {key(one) for one in missing}
+        self.attempts = {name: value for name, value in self.attempts.items() if name in keys}
 
 
-def _key(one: Range) -> str:
+def key(one: Range) -> str:
+    """Return what a missing range is known by: where it begins, since its end moves with what is landed around it."""
     return f"{one.topic}@{one.generation}/{one.partition}/{one.from_offset}"

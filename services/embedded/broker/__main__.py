@@ -47,6 +47,7 @@ def _parse(arguments: list[str] | None = None) -> tuple[Path, Options]:
     )
     parser.add_argument("--fsync-seconds", type=float, default=1.0)
     parser.add_argument("--retention-seconds", type=float, default=2.0, help="how often retention is applied")
+    parser.add_argument("--keep-free-mb", type=int, default=64, help="disk space that produced records leave free")
     given = vars(parser.parse_args(arguments))
     return given.pop("path"), Options(**given)
 

@@ -21,6 +21,7 @@ from services.embedded.broker.errors import BrokerError, StartError
 from services.embedded.broker.groups import Groups
 from services.embedded.broker.log import Clock, Log
 from services.embedded.broker.offsets import Offsets
+from services.embedded.broker.room import Room
 from services.embedded.broker.topics import Topics
 from services.embedded.broker.transactions import Transactions
 
@@ -40,6 +41,7 @@ class Options:
 
     ``fsync``: ``always`` puts a batch on the disk before it is acknowledged; ``interval`` does so every
     ``fsync_seconds`` (a kill loses nothing, a power cut at most that much); ``never`` leaves it to the system.
+    ``keep_free_mb``: room on the disk that produced records leave to the broker's own state and to other programs.
     """
 
     host: str = "127.0.0.1"
@@ -49,6 +51,7 @@ class Options:
     fsync: Fsync = "interval"
     fsync_seconds: float = 1.0
     retention_seconds: float = 2.0
+    keep_free_mb: int = 64
 
 
 class Broker:
@@ -58,7 +61,7 @@ class Broker:
         self.options = options
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _hold(folder)
-        self.topics = Topics(folder, clock)
+        self.topics = Topics(folder, clock, Room(folder, options.keep_free_mb << 20))
         self.offsets = Offsets(folder)
         self.groups = Groups()
         self.transactions = Transactions(folder, self.topics, self.offsets)

@@ -20,6 +20,7 @@ from services.embedded.broker.errors import BrokerError, Code
 from services.embedded.broker.journal import replace_file
 from services.embedded.broker.producers import EXPIRY_MS, Producers
 from services.embedded.broker.records import check, first_at_or_after, is_commit, marker, read_header, stamped
+from services.embedded.broker.room import Room
 from services.embedded.broker.segment import Segment
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ class Position(NamedTuple):
 class Log:
     """One partition. ``config`` is read at every use, so that a changed setting counts at once."""
 
-    def __init__(self, folder: Path, config: TopicConfig, clock: Clock) -> None:
+    def __init__(self, folder: Path, config: TopicConfig, clock: Clock, room: Room) -> None:
         self.folder = folder
+        self._room = room
         self.config = config
         self._clock = clock
         self.producers = Producers()
@@ -87,6 +89,7 @@ class Log:
         assert data is not None
         if batch.producer_id >= 0 and (earlier := self.producers.check(batch)):
             return Position(earlier.offset, earlier.timestamp if self.config.append_time else -1)
+        self._room.claim(batch.size)
         now = self._clock()
         if self.config.append_time:
             self._write(stamped(data, self.next, now))
@@ -119,8 +122,8 @@ class Log:
         try:
             active.write(data)
         except OSError as problem:
-            logger.error("%s: cannot append: %s", self.folder, problem)
-            raise BrokerError(Code.KAFKA_STORAGE_ERROR, str(problem)) from problem
+            raise self._room.missing(problem) from problem
+        self._room.found()
         active.index(batch)
         self.producers.note(batch, commit=commit)
         self.next = batch.next_offset
@@ -133,7 +136,7 @@ class Log:
             self.segments.append(Segment(self.folder, self.next))
             self._rolled_at = self._clock()
         except OSError as problem:
-            raise BrokerError(Code.KAFKA_STORAGE_ERROR, str(problem)) from problem
+            raise self._room.missing(problem) from problem
         return self.segments[-1]
 
     async def sync(self) -> None:

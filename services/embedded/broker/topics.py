@@ -17,6 +17,7 @@ from services.embedded.broker.configs import TopicConfig
 from services.embedded.broker.errors import BrokerError, Code, StartError
 from services.embedded.broker.journal import replace_file
 from services.embedded.broker.log import Clock, Log
+from services.embedded.broker.room import Room
 
 LEGAL = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 MOST_PARTITIONS = 1000  # of one topic: each is a folder and an open file
@@ -35,10 +36,10 @@ class Topic:
 class Topics:
     """All topics of a data folder."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, room: Room) -> None:
         self._file = folder / "topics.json"
         self._folder = folder / "topics"
-        self._clock = clock
+        self._clock, self._room = clock, room
         self.cluster_id = secrets.token_urlsafe(16)
         self.all: dict[str, Topic] = {}
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ class Topics:
             self.all[name] = Topic(name, topic_id, config, logs)
 
     def _log(self, name: str, index: int, config: TopicConfig) -> Log:
-        return Log(self._folder / name / str(index), config, self._clock)
+        return Log(self._folder / name / str(index), config, self._clock, self._room)
 
     def _save(self) -> None:
         topics = {

@@ -94,17 +94,22 @@ def main() -> int:
     os.environ["TZ"] = "UTC"
     from services.embedded.warehouse.app import WarehouseApp
     from services.embedded.warehouse.engine import DirectoryInUseError, Engine
+    from services.embedded.warehouse.errors import EngineFault
 
     try:
         listener = _listen(arguments.port)
+    except OSError as error:
+        print(f"isthmus warehouse: cannot listen on 127.0.0.1:{arguments.port}: {error.strerror}", file=sys.stderr)
+        return 2
+    try:
         engine = Engine(
             arguments.path.resolve(), memory_ratio=arguments.memory_ratio, keep_free=arguments.keep_free_mb << 20
         )
     except DirectoryInUseError as error:
         print(f"isthmus warehouse: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"isthmus warehouse: cannot listen on 127.0.0.1:{arguments.port}: {error.strerror}", file=sys.stderr)
+    except (OSError, EngineFault) as error:
+        print(f"isthmus warehouse: cannot start on {arguments.path}: {error}", file=sys.stderr)
         return 2
     app = WarehouseApp(engine, _users(), arguments.slots, arguments.slot_wait)
     config = uvicorn.Config(

@@ -16,6 +16,7 @@ from services.embedded.warehouse.connection import Connection, literal
 from services.embedded.warehouse.errors import EngineFault
 from services.embedded.warehouse.guard import Guard
 from services.embedded.warehouse.sessions import MARK, Sessions
+from services.embedded.warehouse.space import Space
 
 
 class DirectoryInUseError(RuntimeError):
@@ -47,6 +48,7 @@ class Engine:
         self.sessions = Sessions(self.connect)
         self._guard = Guard(self.connect())
         self._guard_lock = threading.Lock()
+        self.space = Space(path, keep_free, self._control)
 
     def connect(self) -> Connection:
         """Return a connection of its own."""
@@ -95,6 +97,7 @@ class Engine:
 
     def close(self) -> None:
         """Close every connection; the engine stops and gives its directory free."""
+        self.space.stop()
         self.sessions.close()
         with self._guard_lock:
             self._guard.close()

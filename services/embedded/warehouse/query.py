@@ -56,6 +56,9 @@ def run(engine: Engine, request: Request) -> Answer:
     work = _Work(engine, lease, request, started)
     try:
         answer = work.insert(insert, sql[insert.data_at :]) if insert is not None else work.statement(sql)
+    except Fault as fault:
+        work.finish()
+        raise engine.space.explain(fault) from fault
     except BaseException:
         work.finish()
         raise

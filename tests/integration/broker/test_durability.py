@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from services.embedded.broker.messages.data import PRODUCE
 from tests.conftest import ROOT
 from tests.integration.broker.conftest import Embedded, collect, eventually
 from tests.integration.broker.raw import Raw, batch
+from tests.integration.disk import small_disk
 
 COMMITTED = {"isolation_level": "read_committed"}
 
@@ -202,7 +204,7 @@ def test_a_torn_journal_line_is_dropped(embedded: Embedded) -> None:
     consumer.close()
 
 
-def test_a_full_disk_refuses_and_recovers(embedded: Embedded) -> None:
+def test_a_failed_write_is_refused_and_tried_again(embedded: Embedded) -> None:
     """The limit on file sizes stands for the disk: the same failing write, on the real file, and it can be lifted."""
     topic = embedded.topic()
     embedded.send(topic, [b"x" * 5000])
@@ -222,6 +224,52 @@ def test_a_full_disk_refuses_and_recovers(embedded: Embedded) -> None:
     embedded.kill()
     embedded.start()
     assert [one.value()[:1] for one in embedded.read(topic, 2)] == [b"x", b"y"]
+
+
+def test_a_full_disk_refuses_and_recovers(tmp_path: Path, unique: Callable[[str], str]) -> None:
+    """Records leave room; the broker's own state may use it; full to the last byte, nothing is lost or doubled."""
+    with small_disk(tmp_path / "disk", megabytes=16) as disk:
+        broker = Embedded(disk.path, unique, "--keep-free-mb", "4")
+        try:
+            topic, group = broker.topic(segment_bytes="1000000"), broker.unique("group")
+            results: list[object] = []
+            producer = broker.producer(enable_idempotence=True, retry_backoff_ms=50, retry_backoff_max_ms=100)
+            for number in range(15_000):
+                value = b"%d:" % number + bytes(1000)
+                producer.produce(topic, value, partition=0, on_delivery=lambda error, _: results.append(error))
+            eventually(lambda: producer.poll(0.05) >= 0 and "is full" in broker.log.read_text(), "it did not run full")
+            disk.fill(leaving_mb=4)
+            with Raw(broker.port) as raw:
+                refused = raw.produce(PRODUCE, topic, batch(b"z" * 900_000))
+                assert refused["error_code"] == 56  # KAFKA_STORAGE_ERROR, which clients retry
+                assert f"the disk of {disk.path}/data is full" in refused["error_message"]
+            consumer = broker.consumer(group)
+            consumer.commit(offsets=[TopicPartition(topic, 0, 7)], asynchronous=False)
+            broker.topic()
+            disk.fill()
+            with pytest.raises(KafkaException, match="No space left on device"):
+                broker.topic()
+            acknowledged = broker.watermarks(topic)[1]
+            assert [one.value().split(b":")[0] for one in broker.read(topic, 3, offset=acknowledged - 3)] == [
+                b"%d" % number for number in range(acknowledged - 3, acknowledged)
+            ]
+            assert broker.log.read_text().count("is full") == 1, "one line, however often clients try"
+            assert broker.process.poll() is None
+            broker.kill()
+            failed = broker.launch()
+            assert failed.wait(30) == 1
+            assert f"with {broker.folder}: [Errno 28] No space left on device" in broker.log.read_text()
+            disk.free()
+            subprocess.run(["mount", "-o", "remount,size=64m", disk.path], check=True)
+            broker.start()
+            assert producer.flush(60) == 0
+            assert results == [None] * 15_000
+            assert consumer.committed([TopicPartition(topic, 0)], timeout=30)[0].offset == 7
+            consumer.close()
+            values = [int(one.value().split(b":")[0]) for one in broker.read(topic, broker.watermarks(topic)[1])]
+            assert values == list(range(15_000))
+        finally:
+            broker.kill()
 
 
 def test_a_second_broker_on_the_folder_is_refused(embedded: Embedded) -> None:

@@ -12,6 +12,7 @@ from services.embedded.broker.core import Broker, Options
 from services.embedded.broker.errors import BrokerError, Code
 from services.embedded.broker.log import Log
 from services.embedded.broker.records import intact, read_header
+from services.embedded.broker.room import Room
 from tests.integration.broker.raw import batch
 
 HOUR = 3_600_000
@@ -34,7 +35,7 @@ def clock() -> Clock:
 
 def log_of(folder: Path, clock: Clock, **settings: str) -> Log:
     config = TopicConfig({name.replace("_", "."): value for name, value in settings.items()})
-    return Log(folder / "0", config, clock)
+    return Log(folder / "0", config, clock, Room(folder))
 
 
 def put(log: Log, *values: bytes, timestamp: int = 1000) -> int:

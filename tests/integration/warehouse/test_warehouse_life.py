@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, free_port
+from tests.integration.disk import small_disk
 from tests.integration.warehouse.conftest import Http
 
 LONG = "SELECT sum(sleepEachRow(0.05)) FROM numbers(2000) SETTINGS max_block_size = 1"
@@ -265,17 +266,30 @@ def test_token_is_known_after_a_kill(start_server):
     assert http("SELECT count() FROM d") == "2"
 
 
-def test_full_disk_is_an_answer(start_server):
-    """The space that writes must leave free is set beyond the disk's size."""
-    server = start_server()
-    http = Http(server.url)
-    http("CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n")
-    http("INSERT INTO t VALUES (1)")
-    server.process.send_signal(signal.SIGTERM)
-    server.process.wait(20)
-    http = Http(start_server("--keep-free-mb", str(1 << 30)).url)
-    assert http.error("INSERT INTO t VALUES (2)") == (500, 243)
-    assert http("SELECT n FROM t") == "1"
+def test_full_disk_is_an_answer(start_server, tmp_path):
+    """Writes are refused, reading goes on; merges stop before another program has taken the last byte."""
+    with small_disk(tmp_path / "data", megabytes=96) as disk:
+        server = start_server("--keep-free-mb", "32")
+        http = Http(server.url)
+        http("CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n")
+        for number in range(3):
+            http(f"INSERT INTO t VALUES ({number})")
+        disk.fill(leaving_mb=30)
+        answer = http.post("INSERT INTO t VALUES (3)")
+        assert answer.headers["X-ClickHouse-Exception-Code"] == "243"
+        for word in (f"The disk of {server.path} is full", "32 MB are kept free", "--keep-free-mb", "Make room on it"):
+            assert word in answer.text
+        disk.fill(leaving_mb=4)
+        wait_for(lambda: http.post("OPTIMIZE TABLE t FINAL").headers.get("X-ClickHouse-Exception-Code") == "236")
+        disk.fill()
+        server.kill()
+        http = Http(start_server("--keep-free-mb", "32").url)
+        assert http("SELECT count() FROM t") == "3"
+        assert http.error("INSERT INTO t VALUES (3)") == (500, 243)
+        disk.free()
+        wait_for(lambda: http.post("OPTIMIZE TABLE t FINAL").status_code == 200)
+        http("INSERT INTO t VALUES (3)")
+        assert http("SELECT groupArray(n) FROM (SELECT n FROM t ORDER BY n)") == "[0,1,2,3]"
 
 
 def test_leftovers_of_uploads_are_removed(start_server, tmp_path):

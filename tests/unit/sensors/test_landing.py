@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from assets.landing import NOT_NOW
 from jobs.landing import landing_job
 from resources.fakes import FakeKafka, FakeLog, FakeWarehouse
 from resources.ledger import Ledger
@@ -174,6 +175,27 @@ def test_a_range_that_never_lands_becomes_a_gap_and_a_failed_check(monkeypatch: 
     assert spans(wanted) == [(0, 0, 5)]
     # Still missing, so the check still fails; the run that lands it says otherwise.
     assert verdicts(result) == [False]
+
+
+def test_what_failed_because_a_service_was_away_is_no_gap_however_long_that_lasts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sensors.landing.cursor.FIRST_DELAY", 0.0)
+    world = World(landing_attempts=2)
+    world.bus.send(TOPIC, *[b"x"] * 5)
+    for at in range(10):
+        for wanted in world.tick().run_requests or []:
+            run = world.start(wanted)
+            if at:
+                world.instance.add_run_tags(run.run_id, {NOT_NOW: "WarehouseUnavailable"})
+            world.finish(run, landed=False)
+    assert Ledger(world.warehouse).gaps("open") == []
+    # Such runs do not count; two that fail for another reason do.
+    for _ in range(4):
+        for wanted in world.tick().run_requests or []:
+            world.finish(world.start(wanted), landed=False)
+    [gap] = Ledger(world.warehouse).gaps("open")
+    assert gap.detail.startswith("2 runs could not land it")
 
 
 def test_a_lost_cursor_starts_from_the_ledger() -> None:
