@@ -56,6 +56,10 @@ test-services: install-dev ## The suite against real Kafka, PostgreSQL, Redis an
 test-e2e: install-dev ## The web pages in a real browser; screenshots in docs/images
 	@$(RUN) python -m pytest -m e2e tests/e2e $(ARGS)
 
+.PHONY: load-test
+load-test: install-test ## k6 against the HTTP ingestion: shares of errors, and every accepted event on its topic once
+	@$(RUN) python -m tests.load.ingest $(ARGS)
+
 .PHONY: soak
 soak: install-dev ## The long form of kills and fuzzing; writes its result into the docs
 	@$(RUN) python -m tests.services python -m pytest -m soak --timeout=7200 $(ARGS)

@@ -1,7 +1,8 @@
 """``POST /v1/events``: events from those who have no Kafka client.
 
 What belongs here: who may send, how much, in which order a request is checked, and the answers. What does not: cutting
-events out of a request (:mod:`services.router.binding`), sending them (:mod:`services.router.sender`).
+events out of a request (:mod:`services.router.binding`), sending them (:mod:`services.router.sender`), the form of an
+answer that is a problem (:mod:`services.router.problems`).
 
 A batch is all or nothing at the door: where one event is refused, none is sent. 202 means that the broker has
 acknowledged every event. What an answer says of an event is a reason and paths, never a value of it.
@@ -15,7 +16,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -29,6 +30,7 @@ from events.codec import record_key
 from events.validation import InvalidEvent, Reason, check
 from services.router import binding
 from services.router.metrics import IngestMetrics
+from services.router.problems import Problem, of_refusal
 from services.router.refusals import Windows
 from services.router.sender import NotSent, Record, Sender
 
@@ -52,42 +54,6 @@ class Limits:
     body_bytes: int
     events: int
     seconds: float
-
-
-@dataclass(eq=False)
-class Problem(Exception):
-    """A request that is not answered with 202: an RFC 9457 problem, and the outcome that it counts as."""
-
-    status: int
-    outcome: str
-    detail: str
-    more: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def response(self) -> Response:
-        """Return the answer."""
-        body = {
-            "type": f"urn:isthmus:problem:{self.outcome}",
-            "title": TITLES[self.outcome],
-            "status": self.status,
-            "detail": self.detail,
-            **self.more,
-        }
-        return Response(orjson.dumps(body), self.status, dict(self.headers), "application/problem+json")
-
-
-TITLES: Final = {
-    "unauthorized": "No valid token",
-    "unsupported": "Not a form of CloudEvents that is taken",
-    "too-large": "The request is too large",
-    "malformed": "The request holds no events",
-    "refused": "Events were refused, and none was sent",
-    "slow": "The request took too long to arrive",
-    "unavailable": "Nothing was sent",
-    "unknown": "Not every event was acknowledged",
-    "error": "The router failed",
-}
-"""Each outcome but ``accepted`` and ``disconnected``, in words."""
 
 
 class Ingest:
@@ -152,7 +118,8 @@ class Ingest:
         self._requests += 1
         try:
             events = self._events(request, await self._body(request))
-            records, ids = await self._checked(events, request.headers.get("traceparent", ""))
+            batch = binding.media_type(request.headers["content-type"]) == binding.BATCH
+            records, ids = await self._checked(events, request.headers.get("traceparent", ""), batch=batch)
         finally:
             self._requests -= 1
         if records:
@@ -228,7 +195,7 @@ class Ingest:
         except binding.TooMany:
             raise Problem(413, "too-large", f"A request may hold {self._limits.events:,} events.") from None
 
-    async def _checked(self, events: list[bytes], traceparent: str) -> tuple[list[Record], list[str]]:
+    async def _checked(self, events: list[bytes], traceparent: str, *, batch: bool) -> tuple[list[Record], list[str]]:
         """Return the record and the id of each event; raises :class:`Problem` where one of them is refused."""
         traced = [("traceparent", traceparent.encode())] if _TRACEPARENT.fullmatch(traceparent) else []
         records: list[Record] = []
@@ -247,13 +214,13 @@ class Ingest:
                         Reason.TOO_LARGE, f"{record.size:,} bytes; at most {MAX_EVENT_BYTES:,} are taken"
                     )
             except InvalidEvent as refusal:
-                errors.append(_refusal(index, refusal))
+                errors.append(of_refusal(index, refusal))
                 continue
             records.append(record)
             ids.append(document["id"])
         if errors:
             self._metrics.refused.update(error["reason"] for error in errors)
-            malformed = len(events) == 1 and errors[0]["reason"] in (Reason.MALFORMED, Reason.EMPTY)
+            malformed = not batch and errors[0]["reason"] in (Reason.MALFORMED, Reason.EMPTY)
             detail = f"{len(errors):,} of {len(events):,} events refused; none was sent."
             status, outcome = (400, "malformed") if malformed else (422, "refused")
             raise Problem(status, outcome, detail, {"errors": errors})
@@ -287,20 +254,13 @@ class Ingest:
             await asyncio.wait([future], timeout=_LOOK_UP)
             if self._stopping() and not stopping:
                 stopping, deadline = True, min(deadline, time.monotonic() + STOP_SECONDS)
-        return future.result() if future.done() else None
+        if future.done():
+            return future.result()
+        self._sender.doubt()
+        return None
 
 
 # Errors that say for certain that the record is not in the log.
 _NEVER_SENT: Final = frozenset(
     {"_QUEUE_FULL", "MSG_SIZE_TOO_LARGE", "TOPIC_AUTHORIZATION_FAILED", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"}
 )
-
-
-def _refusal(index: int, refusal: InvalidEvent) -> dict[str, Any]:
-    return {
-        "index": index,
-        "reason": refusal.reason.value,
-        "detail": refusal.detail,
-        "schema_path": refusal.schema_path,
-        "instance_path": refusal.instance_path,
-    }

@@ -89,7 +89,13 @@ class Sender:
 
         Raises KafkaException where librdkafka does not take its configuration.
         """
-        options = {**PRODUCER_OPTIONS, "message.timeout.ms": max(1, round(timeout * 1000)), "error_cb": self._on_error}
+        milliseconds = max(100, round(timeout * 1000))
+        options = {
+            **PRODUCER_OPTIONS,
+            "message.timeout.ms": milliseconds,
+            "socket.timeout.ms": min(milliseconds, 60_000),
+            "error_cb": self._on_error,
+        }
         self._make: Callable[[], Producer] = partial(make, options)
         self._metrics = metrics
         self._max_in_flight = max_in_flight
@@ -111,6 +117,7 @@ class Sender:
     def open(self) -> None:
         """Take records from now on: ingress exists. Before, a broker might make it with settings of its own."""
         self._open = True
+        self._suspect = True  # to ask now gives the first request a connection and what the topic is like
 
     @property
     def problem(self) -> str:
@@ -149,6 +156,10 @@ class Sender:
                 self._unsent.put((sending, index, error.args[0].name()))
                 self._fatal = self._fatal or error.args[0].fatal()
         return sending.future
+
+    def doubt(self) -> None:
+        """Ask the broker whether it is there: an acknowledgement did not come in time."""
+        self._suspect = True
 
     def close(self, seconds: float = 5.0) -> None:
         """Wait up to ``seconds`` for what is in flight, then end; the rest is told as not acknowledged."""

@@ -1,7 +1,7 @@
 """What the services are made of: found on the machine, or installed with the machine's own package managers.
 
-Debian's packages by apt-get (as root), Kafka's jars by Maven, the MongoDB-protocol server by Go; the last two go to
-``~/.cache/isthmus`` (``ISTHMUS_CACHE``). Each step says what it does.
+Debian's packages by apt-get (as root), Kafka's jars by Maven, the MongoDB-protocol server and k6 by Go; all but the
+first go to ``~/.cache/isthmus`` (``ISTHMUS_CACHE``). Each step says what it does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.services.process import HarnessError
 
 HERE = Path(__file__).parent
 GO_AT_LEAST = (1, 24)
+K6 = "v1.8.1"
 
 
 def say(text: str) -> None:
@@ -124,6 +125,18 @@ def mongo_server() -> Path:
             built = Path(draft) / "server"
             run([*go, "build", "-tags", tags, "-buildvcs=false", "-o", str(built), "."], cwd=source)
             _move(built, binary)
+    return binary
+
+
+def k6() -> Path:
+    """Return the load generator k6, built by Go at first use."""
+    binary = cache() / f"k6-{K6}"
+    if not binary.exists():
+        go = _go()
+        say(f"building k6 {K6} into {binary} (a few minutes at first use)")
+        with tempfile.TemporaryDirectory(dir=cache()) as draft:
+            run([*go, "install", f"go.k6.io/k6@{K6}"], env={**os.environ, "GOBIN": draft})
+            _move(Path(draft) / "k6", binary)
     return binary
 
 

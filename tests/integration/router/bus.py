@@ -116,14 +116,15 @@ class Router:
 
 
 @contextmanager
-def router(bootstrap: str, folder: Path) -> Iterator[Router]:
-    """Run a router until the block ends."""
+def router(bootstrap: str, folder: Path, **settings: str) -> Iterator[Router]:
+    """Run a router until the block ends; ``settings`` are further ones by name, in lower case."""
     port = free_port()
     env = {
         "ISTHMUS_KAFKA_BOOTSTRAP": bootstrap,
         "ISTHMUS_ROUTER_PORT": str(port),
         "ISTHMUS_HOME": str(folder),
         "ISTHMUS_PII_KEY": PII_KEY,
+        **{f"ISTHMUS_{name.upper()}": value for name, value in settings.items()},
     }
     log = folder / f"router-{port}.log"
     with running("services.router", log=log, env=env) as process:
