@@ -186,22 +186,26 @@ def _compiled_for(document: Mapping[str, Any]) -> Compiled:
 
 
 def _explain_envelope(document: Mapping[str, Any]) -> InvalidEvent:
-    return _explained(next(envelope_validator().iter_errors(document)), "")
+    return _explained(envelope_validator(), document, "")
 
 
 def _explain(compiled: Compiled, document: Mapping[str, Any]) -> InvalidEvent:
-    return _explained(next(compiled.validator.iter_errors(document)), urn(compiled.event_type.name, compiled.version))
+    return _explained(compiled.validator, document, urn(compiled.event_type.name, compiled.version))
 
 
-def _explained(error: jsonschema_rs.ValidationError, payload_urn: str) -> InvalidEvent:
+def _explained(validator: jsonschema_rs.Validator, document: Mapping[str, Any], payload_urn: str) -> InvalidEvent:
+    try:
+        error = next(validator.iter_errors(document))
+    except ValueError:  # it says whether an event is valid at any depth, but why only down to some
+        return InvalidEvent(Reason.MALFORMED, "not valid, and nested too deeply for it to be said where")
     # The path as it was walked: it leads through each $ref.
     schema_path, instance_path = list(map(str, error.evaluation_path)), list(map(str, error.instance_path))
     in_data = schema_path[:2] == ["properties", "data"] and bool(payload_urn)
-    document, path = (payload_urn, schema_path[2:]) if in_data else (_ENVELOPE_URN, schema_path)
+    schema_urn, path = (payload_urn, schema_path[2:]) if in_data else (_ENVELOPE_URN, schema_path)
     place = "/" + "/".join(instance_path) if instance_path else ""
     return InvalidEvent(
         Reason.DATA if in_data else Reason.ENVELOPE,
         f"{place or 'the event'}: {error.message}"[:_MAX_DETAIL],
-        schema_path=f"{document}#/{'/'.join(path)}"[:_MAX_DETAIL],
+        schema_path=f"{schema_urn}#/{'/'.join(path)}"[:_MAX_DETAIL],
         instance_path=place[:_MAX_DETAIL],
     )

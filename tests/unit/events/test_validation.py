@@ -148,3 +148,12 @@ def test_check_returns_the_parsed_event_and_its_type() -> None:
     parsed, compiled = check(orjson.dumps(document()), NOW)
     assert parsed["data"] == STEP
     assert (compiled.event_type.topic, compiled.version) == ("isthmus.sagas", 1)
+
+
+@pytest.mark.parametrize("place", [b'{"specversion":', b'"data":{"saga_type":'], ids=["envelope", "payload"])
+def test_an_invalid_event_is_refused_at_any_depth(place: bytes) -> None:
+    opened, name = place.split(b"{")
+    deep = opened + b'{"deep":' + b"[" * 500 + b"]" * 500 + b"," + name
+    found = refusal(orjson.dumps(document()).replace(place, deep))
+    assert found.reason is Reason.MALFORMED
+    assert "too deeply" in found.detail
