@@ -123,6 +123,15 @@ def _bus(_: Settings) -> Iterator[Finding]:
     yield Finding("topics", not missing, seen, "The router makes them when it starts.")
 
 
+def _ingestion(settings: Settings) -> Iterator[Finding]:
+    names = ", ".join(sorted(settings.ingest_tokens))
+    seen = f"tokens of {names}" if names else f"one token, in {settings.home / 'secrets' / 'ingest-token'}"
+    yield Finding("events by HTTP", None, seen, "Several senders: name a token for each in ISTHMUS_INGEST_TOKENS.")
+    if settings.router_host not in ("127.0.0.1", "::1", "localhost"):
+        remedy = "Tokens travel in clear text: put a proxy with TLS in front."
+        yield Finding("router's address", None, f"{settings.router_host} is not loopback", remedy)
+
+
 def _extras(settings: Settings) -> Iterator[Finding]:
     seen = "there" if settings.data.exists() else f"not at {settings.data}"
     yield Finding("public data sets", None, seen, "Only for some tests and benchmarks: set ISTHMUS_DATA.")
@@ -137,5 +146,6 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _services,
     _warehouse,
     _bus,
+    _ingestion,
     _extras,
 )

@@ -36,6 +36,8 @@ def print_status() -> None:
             state = "[yellow]the port answers, but not as expected[/]"
         services.add_row(service.name, state, service.address)
     console.print(services)
+    if up["router"]:
+        console.print(f"Events by HTTP: POST http://127.0.0.1:{settings.router_port}/v1/events")
     if not up["warehouse"]:
         console.print("[dim]Start everything by `isthmus up`, or try `isthmus demo`.[/]")
         return

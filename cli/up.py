@@ -72,6 +72,7 @@ def addresses(settings: Settings) -> Table:
         "dbt docs: tables, columns, lineage": f"{documents}/dbt/",
         "Quality report: Data Docs": f"{documents}/quality/",
         "Router: health and metrics": f"http://127.0.0.1:{settings.router_port}/health",
+        "Events by HTTP: POST with a token": f"http://127.0.0.1:{settings.router_port}/v1/events",
         "Warehouse: ClickHouse over HTTP": f"http://127.0.0.1:{settings.warehouse_port}",
         "Broker: Kafka protocol": f"127.0.0.1:{settings.broker_port}",
     }

@@ -166,7 +166,8 @@ def main() -> int:
 
 def table(outcomes: list[Outcome]) -> Iterator[str]:
     """Yield the rows of the table; a ratio is to /health in the same model."""
-    yield f"{'model':<14}{'mode':<8}{'requests/s':>11}{'ratio':>7}{'median ms':>11}{'ratio':>7}{'p99 ms':>9}{'ratio':>8}"
+    names = ("model", "mode", "requests/s", "ratio", "median ms", "ratio", "p99 ms", "ratio")
+    yield "{:<14}{:<8}{:>11}{:>7}{:>11}{:>7}{:>9}{:>8}".format(*names)
     for each in outcomes:
         bare = next(other for other in outcomes if other.model == each.model and other.mode == "health")
         yield (

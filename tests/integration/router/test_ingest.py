@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import socket
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from events.catalogue import INGRESS, SAGAS
 from events.codec import encode
+from tests.conftest import ROOT
 from tests.integration.router.bus import STEP, Reader, Router, router
 
 TOKEN, OTHER = "token-of-the-shop-0001", "token-of-the-bank-0002"
@@ -293,3 +295,28 @@ def test_the_token_is_made_at_first_use(bootstrap: str, tmp_path: Path) -> None:
         address = other.address.replace("127.0.0.1", "[::1]") if socket.has_ipv6 else other.address
         headers = {**STRUCTURED, "Authorization": f"Bearer {path.read_text()}"}
         assert httpx.post(address + "/v1/events", content=event("own", "1"), headers=headers).status_code == 202
+
+
+def test_the_command_in_the_docs_works(service: Router) -> None:
+    page = (ROOT / "docs/api/ingest.md").read_text()
+    command = page.split("```bash\n")[1].split("```")[0].replace("$(cat .isthmus/secrets/ingest-token)", TOKEN)
+    words = shlex.split(command)
+    given = {name: [words[at + 1] for at, word in enumerate(words) if word == name] for name in ("-H", "-d")}
+    headers = dict(header.split(": ", 1) for header in given["-H"])
+    address = next(word for word in words if word.startswith("http")).replace("http://127.0.0.1:8090", service.address)
+    answer = httpx.post(address, content=given["-d"][0], headers=headers)
+    assert (answer.status_code, answer.text) == (202, '{"accepted":["4711/1"]}')
+    assert answer.text in page
+
+
+def test_the_description_has_every_answer(client: httpx.Client) -> None:
+    described = client.get("/openapi.json").json()["paths"]["/v1/events"]["post"]
+    page = (ROOT / "docs/api/ingest.md").read_text()
+    for form, media in described["requestBody"]["content"].items():
+        assert f"`{form}`" in page
+        extra = {name: each["example"] for each in described["parameters"] if (name := each["name"]).startswith("ce-")}
+        headers = {"Content-Type": form, **(extra if form == "application/json" else {})}
+        assert client.post("/v1/events", content=json.dumps(media["example"]), headers=headers).status_code == 202
+    statuses = set(described["responses"])
+    assert statuses == {"202", "400", "401", "408", "413", "415", "422", "500", "503", "504"}
+    assert all(f"| {status} |" in page for status in statuses - {"202"})
