@@ -40,8 +40,8 @@ from benchmarks.bus.load import Latency, Worker, receiver, sender, templates
 from events.catalogue import DEAD_LETTER, DOMAIN_TOPICS, INGRESS
 from resources.kafka import KafkaResource
 
-RATES = (1_000, 5_000, 10_000, 20_000)
-LADDER = (20_000, 25_000, 30_000, 35_000, 40_000, 50_000, 60_000)
+RATES: tuple[int, ...] = (1_000, 5_000, 10_000, 20_000)
+LADDER: tuple[int, ...] = (20_000, 25_000, 30_000, 35_000, 40_000, 50_000, 60_000)
 ARMS = ("floor", "router", "transactional", "quixstreams", "bytewax", "faust")
 #: faust-streaming cannot hold more than this: at higher rates its figure is how long it is behind.
 FAUST_RATE = 1_000
@@ -239,7 +239,8 @@ def main() -> None:
     names, rates, ladder = options.arms.split(","), RATES, LADDER
     rounds, seconds, events = options.rounds, options.seconds, options.events
     if options.quick:
-        names, rates, ladder, rounds, seconds, events = ["floor", "router", "bytewax"], RATES[1:3], (), 1, 2.0, 60_000
+        names, rounds, seconds, events = ["floor", "router", "bytewax"], 1, 2.0, 60_000
+        rates, ladder = RATES[1:3], ()
     for name in names:
         if name in PEERS:
             environment(name)

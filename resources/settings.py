@@ -91,6 +91,19 @@ class Settings(BaseSettings):
     )
     router_port: int = Field(default=8090, description="Port of the router's health, metrics and ingestion.")
 
+    router_table: Path | None = Field(
+        default=None, description="The router's routing table (YAML), read again when it changes; default: none."
+    )
+    router_instance: str = Field(
+        default="",
+        pattern=r"^[a-zA-Z0-9._-]{0,200}$",
+        description="The router's own name in its group: a restart gets its partitions back without a rebalance; "
+        "default: none.",
+    )
+    router_transactional: bool = Field(
+        default=False, description="Whether the router writes in transactions: exactly once for committed readers."
+    )
+
     ingest_tokens: dict[str, IngestToken] = Field(
         default_factory=dict,
         repr=False,

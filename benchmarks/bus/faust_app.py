@@ -28,7 +28,7 @@ app = faust.App(
 _topics = {name: app.topic(name, value_type=bytes, key_type=bytes) for name in (*DOMAIN_TOPICS, DEAD_LETTER)}
 
 
-@app.agent(app.topic(INGRESS, value_type=bytes, key_type=bytes))
+@app.agent(app.topic(INGRESS, value_type=bytes, key_type=bytes))  # type: ignore[untyped-decorator,unused-ignore]
 async def router(stream: Any) -> None:
     """Route each event."""
     async for event in stream.events():

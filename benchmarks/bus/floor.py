@@ -12,7 +12,8 @@ from typing import Any
 from confluent_kafka import Consumer, Producer
 
 from events.catalogue import INGRESS, SAGAS
-from services.router.pump import CONSUMER_OPTIONS, MAX_BATCH, PRODUCER_OPTIONS
+from services.router.clients import CONSUMER_OPTIONS, PRODUCER_OPTIONS
+from services.router.pump import MAX_BATCH
 
 
 def main(bootstrap: str, group: str) -> None:

@@ -16,12 +16,14 @@ from confluent_kafka import KafkaException, Producer
 
 from resources.kafka import KafkaResource
 from resources.settings import Settings, get_settings
+from services.router.clients import Fenced
 from services.router.health import Health
 from services.router.ingest import Ingest, Limits
 from services.router.logs import configure
 from services.router.metrics import Metrics
 from services.router.sender import Sender
 from services.router.service import run
+from services.router.table import BadTable
 from services.router.web import listen, serving
 
 log = logging.getLogger("isthmus.router")
@@ -63,7 +65,26 @@ def main() -> int:
                     announced.set()
                     print(f"ready {address}", flush=True)
 
-            run(kafka, health, settings.pii_secret(), stop, on_routing=announce)
+            run(
+                kafka,
+                health,
+                settings.pii_secret(),
+                stop,
+                table=settings.router_table,
+                instance=settings.router_instance,
+                transactional=settings.router_transactional,
+                on_routing=announce,
+            )
+    except BadTable as error:
+        print(f"The routing table (ISTHMUS_ROUTER_TABLE) cannot be used:\n{error}", file=sys.stderr)
+        return 1
+    except Fenced as error:
+        print(
+            f"Another router runs under the name {settings.router_instance!r} ({error}). "
+            "Give each its own ISTHMUS_ROUTER_INSTANCE.",
+            file=sys.stderr,
+        )
+        return 1
     except KafkaException as error:
         # The name alone: the text may repeat a value, and that may be a password.
         name = error.args[0].name()

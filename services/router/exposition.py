@@ -51,17 +51,19 @@ class Exposition(Collector):
     def _of_the_process(self) -> Iterator[Metric]:
         health = self._health
         yield _gauge("info", "1, with the router's version.", {(self._version,): 1}, ["version"])
+        metrics = health.metrics
+        yield _counter("table_loads", "Routing tables that came into force after the first.", metrics.table_loads)
+        yield _counter("table_refusals", "Routing tables that were refused.", metrics.table_refusals)
         yield _gauge("routing", "Whether it routes: partitions were assigned, and the loop turns.", health.routing)
         yield _gauge("loop_age_seconds", "Seconds since the loop last went round.", health.loop_age)
-        yield _counter(
-            "restarts", "Times that the clients were made anew after an error.", self._health.metrics.restarts
-        )
+        yield _counter("restarts", "Times that the clients were made anew after an error.", metrics.restarts)
 
     def _of_events(self) -> Iterator[Metric]:
         metrics = self._health.metrics
         yield _counter("routed", "Events accepted, by type.", _by(metrics.routed), ["type"])
         yield _counter("refused", "Records refused, by reason.", _by(metrics.refused), ["reason"])
         yield _counter("rewritten", "Events whose value was written anew.", metrics.rewritten)
+        yield _counter("copies", "Extra copies that the routing table asked for.", metrics.copies)
         yield _counter("delivered", "Records acknowledged by the broker.", metrics.delivered)
         yield _gauge("in_flight", "Records without acknowledgement.", metrics.in_flight)
         yield _histogram(

@@ -21,7 +21,7 @@ STAGE_BUCKETS: Final = (
 )
 """Upper bounds of a stage's latency: the first stages take microseconds, the last one milliseconds."""
 
-Stage = Literal["decode_validate", "rules_route", "produce", "acknowledge"]
+Stage = Literal["consume", "decode_validate", "rules_route", "produce", "acknowledge"]
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
 
@@ -52,6 +52,7 @@ class Metrics:
         self.routed: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.rewritten = 0
+        self.copies = 0
         self.delivered = 0
         self.commits = 0
         self.restarts = 0
@@ -61,6 +62,8 @@ class Metrics:
         self.assigned = 0
         self.lag: dict[Partition, int] = {}
         """Records that each assigned partition holds beyond what was read; replaced whole."""
+        self.table_loads = 0
+        self.table_refusals = 0
         self.paused = False
         self.paused_seconds = 0.0
         self.latency = Histogram(LATENCY_BUCKETS)

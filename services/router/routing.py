@@ -6,9 +6,9 @@ What belongs here: the pure decision. What does not: clients, clocks, counters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from time import perf_counter
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -16,14 +16,15 @@ from events.catalogue import MAX_EVENT_BYTES
 from events.codec import record_key, strip_framing
 from events.fields import apply_rules
 from events.validation import InvalidEvent, Reason, check
+from services.router.table import RoutingTable
 
 Headers = Sequence[tuple[str, bytes | None]]
 
 _SPACED_COLONS: Final = (b" :", b"\n:", b"\t:", b"\r:")
+_CATALOGUE_ALONE: Final = RoutingTable()
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """An accepted event: the record to write. ``rewritten`` says that the value is not what came."""
 
     type: str
@@ -31,10 +32,13 @@ class Routed:
     key: bytes
     value: bytes
     rewritten: bool
+    copies: tuple[str, ...] = ()
+    """Topics that get the same record besides."""
+    traceparent: str | None = None
+    """The event's own trace context."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """A record that was not accepted, and why; no value of the event stands in ``detail``."""
 
     reason: str
@@ -44,12 +48,20 @@ class Refused:
 
 
 def route(
-    value: bytes | None, key: bytes | None, headers: Headers | None, received: datetime, hash_key: bytes
+    value: bytes | None,
+    key: bytes | None,
+    headers: Headers | None,
+    received: datetime,
+    hash_key: bytes,
+    *,
+    table: RoutingTable = _CATALOGUE_ALONE,
+    marks: list[float] | None = None,
 ) -> Routed | Refused:
     """Return what becomes of a record.
 
-    ``received`` is when the broker took it (UTC), ``hash_key`` the key of the keyed hash. Any bytes have an answer; an
-    exception here is a defect of ours.
+    ``received`` is when the broker took it (UTC), ``hash_key`` the key of the keyed hash. ``marks``, where given, gets
+    the time (``perf_counter``) at which the event was parsed and valid. Any bytes have an answer; an exception here is
+    a defect of ours.
     """
     value = value or b""
     overhead = sum(len(name) + len(content or b"") for name, content in headers) if headers else 0
@@ -60,34 +72,57 @@ def route(
         document, compiled = check(value, received)
     except InvalidEvent as refusal:
         return Refused(refusal.reason.value, refusal.detail, refusal.schema_path, refusal.instance_path)
+    if marks is not None:
+        marks.append(perf_counter())
+    event_type = compiled.event_type
+    name = event_type.name
+    topic: str | None = event_type.topic
     data = document["data"]
-    changed = bool(compiled.rules) and apply_rules(compiled.rules, data, hash_key)
+    copies: tuple[str, ...] = ()
+    changed = False
     output = strip_framing(value)
+    # Conditions see the event as it came: what a field rule takes away may still choose where the event goes.
+    if (special := table.of(name)) is not None:
+        topic, copies = special.topics(document, topic)
+        changed = special.enrich(document)
+    if topic is None:
+        return Refused("no-route", "neither its schema nor the routing table names a topic for this type")
+    if compiled.rules:
+        changed |= apply_rules(compiled.rules, data, hash_key)
     if changed or is_ambiguous(output, document):
         try:
             output = orjson.dumps(document)
         except orjson.JSONEncodeError:
             return Refused(Reason.MALFORMED.value, "nested too deeply to be written again")
         changed = True
-    routed_key = record_key(compiled.event_type.key, document["subject"], data)
+    routed_key = record_key(event_type.key, document["subject"], data)
     # Once more: a field that is rewritten, or a key made of the data, may have grown beyond the limit.
     if (size := len(output) + len(routed_key) + overhead) > MAX_EVENT_BYTES:
         return _too_large(size)
-    return Routed(compiled.event_type.name, compiled.event_type.topic, routed_key, output, changed)
+    return Routed(name, topic, routed_key, output, changed, copies, document.get("traceparent"))
 
 
 def is_ambiguous(value: bytes, document: dict[str, Any]) -> bool:
     """Return whether ``value`` may name a key twice within one object.
 
     Parsers differ in which of the two they believe, so what was validated and hashed here need not be what a reader
-    sees. Each key in the text ends in a quote and a colon. With no space between them (looked for first), their number
-    is never less than that of the keys, and equals the number of parsed ones only where no key was overwritten. It may
-    be more where a string holds such a pair: then the event is needlessly written anew, which changes nothing in it.
+    sees. A text that is what writing the parsed event gives has no such key, and nearly every text is, to the byte or
+    but for its spaces. Where it is not: each key in the text ends in a quote and a colon, and so does each key in what
+    is written anew. A string can hold that pair only with a backslash, so without one (and without a space before a
+    colon) both numbers are those of the keys, and equal only where no key was overwritten. Otherwise the keys are
+    counted one by one; then a string that holds the pair makes the event be written anew, which changes nothing in it.
     """
+    try:
+        written = orjson.dumps(document)
+    except orjson.JSONEncodeError:  # nested more deeply than it writes
+        written = b""
+    if written == value:
+        return False
     for spaced in _SPACED_COLONS:
         if spaced in value:
             return True
-    return value.count(b'":') != _count_keys(document)
+    exact = b"\\" in value or not written
+    return value.count(b'":') != (_count_keys(document) if exact else written.count(b'":'))
 
 
 def _count_keys(document: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 from typing import Final
 
@@ -14,8 +15,11 @@ from confluent_kafka import Consumer, Producer
 
 from resources.errors import KafkaError
 from resources.kafka import KafkaResource
+from services.router.clients import Clients, ClientsFailed
 from services.router.health import Health
-from services.router.pump import Clients, ClientsFailed, Pump
+from services.router.pump import Pump, Work
+from services.router.tables import Tables
+from services.router.transactions import TransactionalPump
 
 log = logging.getLogger("isthmus.router")
 
@@ -29,24 +33,33 @@ def run(
     hash_key: bytes,
     stop: Event,
     *,
+    table: Path | None = None,
+    instance: str = "",
+    transactional: bool = False,
     on_routing: Callable[[], None] = lambda: None,
     drain_seconds: float = 10.0,
 ) -> None:
     """Route until ``stop`` is set; whatever the broker does meanwhile, wait for it and go on at the last commit.
 
-    Raises KafkaException where librdkafka does not take its configuration: waiting would not help.
+    ``table`` is the routing table's file, ``instance`` the router's name in its group. Raises what waiting would not
+    mend: KafkaException where librdkafka does not take its configuration,
+    :class:`~services.router.table.BadTable`, and :class:`~services.router.clients.Fenced` where another router runs
+    under the same name.
     """
     # The librdkafka options hold what is needed to log in: they go to the clients and nowhere else.
     clients = Clients(
         consumer=lambda options: Consumer({**kafka.config(), **options}),
         producer=lambda options: Producer({**kafka.config(), **options}),
+        instance=instance,
     )
+    work = Work(Tables(table, health.metrics, ensure_topics=kafka.ensure_topics), hash_key)
+    pump = TransactionalPump if transactional else Pump
     delay = FIRST_DELAY
     commits = -1
     while not stop.is_set():
         try:
-            kafka.ensure_topics()
-            Pump(clients, health, hash_key, on_routing=on_routing).run(stop.is_set, drain_seconds=drain_seconds)
+            kafka.ensure_topics(work.tables.current.topics)
+            pump(clients, health, work, on_routing=on_routing).run(stop.is_set, drain_seconds=drain_seconds)
             return
         except (ClientsFailed, KafkaError) as error:
             # Progress is a commit: what is delivered and not committed comes again, and must not come ever faster.

@@ -104,7 +104,9 @@ def test_a_batch_counts_as_often_as_it_has_events() -> None:
     histogram.observe(0.1)
     histogram.observe(7.0)
     assert (histogram.counts, histogram.total) == ([1, 10, 1], pytest.approx(12.1))
-    assert set(Metrics().stages) == set(STAGES) == {"decode_validate", "rules_route", "produce", "acknowledge"}
+    assert (
+        set(Metrics().stages) == set(STAGES) == {"consume", "decode_validate", "rules_route", "produce", "acknowledge"}
+    )
 
 
 class FakeConsumer:

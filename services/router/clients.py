@@ -1,0 +1,92 @@
+"""The two clients: their options, and what their errors mean.
+
+What belongs here: configuration of librdkafka. What does not: the loop over the clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import Consumer, Producer
+
+GROUP: Final = "isthmus-router"
+
+CONSUMER_OPTIONS: Final[dict[str, Any]] = {
+    "group.id": GROUP,
+    "auto.offset.reset": "earliest",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "isolation.level": "read_committed",
+    # When a router comes or goes, the others keep what they have and go on with it.
+    "partition.assignment.strategy": "cooperative-sticky",
+    "fetch.wait.max.ms": 100,
+    "fetch.queue.backoff.ms": 5,
+    "queued.max.messages.kbytes": 65536,
+    # A killed router's partitions are free after this; Kafka's brokers allow no less.
+    "session.timeout.ms": 6000,
+    "heartbeat.interval.ms": 2000,
+    # Longer than any wait for a full queue: to lose the partitions then would only make duplicates.
+    "max.poll.interval.ms": 1_800_000,
+}
+PRODUCER_OPTIONS: Final[dict[str, Any]] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    # Without it librdkafka's thread is woken for each record, which doubles the cost of one when there are many.
+    "linger.ms": 1,
+    # Never give up on a record because time has passed: its offset is not committed before.
+    "message.timeout.ms": 0,
+    "partitioner": "murmur2_random",
+    "queue.buffering.max.messages": 100_000,
+    "queue.buffering.max.kbytes": 262_144,
+    # A whole dead letter must fit; batches stay below the domain topics' limit by batch.size (1 MB by default).
+    "message.max.bytes": 16_777_216,
+}
+TRANSACTION_OPTIONS: Final[dict[str, Any]] = {
+    # What a killed router left open keeps readers of committed records waiting for so long, at most.
+    "transaction.timeout.ms": 10_000,
+    "message.timeout.ms": 10_000,  # never above the transaction's
+}
+
+# What a broker says of a record rather than of itself: such a record goes to the dead letters, all else is tried again.
+RECORD_ERRORS: Final = frozenset({"MSG_SIZE_TOO_LARGE", "INVALID_RECORD", "INVALID_MSG", "POLICY_VIOLATION"})
+# Another process acts under the same name: who goes on would throw the other out, and be thrown out again.
+FENCED_ERRORS: Final = frozenset({"_FENCED", "FENCED_INSTANCE_ID", "PRODUCER_FENCED"})
+
+
+class ClientsFailed(Exception):
+    """The clients cannot go on; made anew they begin again at the last commit."""
+
+
+class Fenced(Exception):
+    """Another router runs under the same instance name; this one must end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Makes the two clients out of librdkafka options, to which it adds servers and security.
+
+    ``instance``: the router's name in its group, where it has one. It gets its partitions back when it comes again
+    within the session's time, without a rebalance, and it is what the broker knows its transactions by.
+    """
+
+    consumer: Callable[[dict[str, Any]], Consumer]
+    producer: Callable[[dict[str, Any]], Producer]
+    instance: str = ""
+
+    def membership(self) -> dict[str, Any]:
+        """Return the consumer's options of static membership."""
+        return {"group.instance.id": self.instance} if self.instance else {}
+
+
+def name_of(error: object) -> str:
+    """Return an error's name and its sentence."""
+    return f"{error.name()}: {error.str()}"  # type: ignore[attr-defined]  # a KafkaError, of an untyped library
+
+
+def failure(error: Any) -> Exception:
+    """Return what an error of a client means for the loop."""
+    if error.name() in FENCED_ERRORS:
+        return Fenced(name_of(error))
+    return ClientsFailed(name_of(error))
