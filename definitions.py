@@ -10,11 +10,12 @@ from typing import Any
 
 import dagster as dg
 
-import assets.bi
+import assets.bi.assets
 import assets.decisions
 import assets.landing
 import assets.quality
 import assets.sagas
+from assets.bi.project import DbtResource
 from jobs import build, landing
 from resources.kafka import KafkaResource
 from resources.registry import RegistryResource
@@ -23,7 +24,7 @@ from sensors.failures import run_failure_sensor
 from sensors.landing import landing_sensor
 
 #: The capabilities, left to right as an event goes.
-CAPABILITIES = (assets.landing, assets.bi, assets.quality, assets.sagas, assets.decisions)
+CAPABILITIES = (assets.landing, assets.bi.assets, assets.quality, assets.sagas, assets.decisions)
 
 
 def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -32,7 +33,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         "warehouse": WarehouseResource(),
         "kafka": KafkaResource(),
         "registry": RegistryResource(),
-        "dbt": assets.bi.dbt_resource(),
+        "dbt": DbtResource(),
     }
     return dg.Definitions(
         assets=dg.load_assets_from_modules(CAPABILITIES),

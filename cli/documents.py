@@ -58,7 +58,7 @@ def publish_documents(settings: Settings) -> Path:
 
 def _build_dbt_docs(target: Path) -> None:
     """Write dbt's documentation as one page; a failure is shown and leaves the rest of the site usable."""
-    from assets.bi import dbt_environment, dbt_executable, project_folder
+    from assets.bi.project import dbt_environment, dbt_executable, project_folder
 
     command = [dbt_executable(), "--quiet", "docs", "generate", "--static", "--target-path", str(target)]
     folder = str(project_folder())

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import dagster as dg
 
+from assets.permanent import no_retry_of_permanent
 from assets.quality import QUALITY
 from assets.refusal import refuse_when_blocked
 
 _GROUPS_OF_THE_HOUR = ("bi", "quality", "decisions")
 
+# A run that fails before its decision still records why there is none; one that failed for good is not repeated.
+_HOOKS = {refuse_when_blocked, no_retry_of_permanent}
+
 hourly_build_job = dg.define_asset_job(
     "hourly_build",
     # Predictions for running sagas go stale with the hour, training does not: it has a job of its own.
     selection=dg.AssetSelection.groups(*_GROUPS_OF_THE_HOUR) | dg.AssetSelection.assets(["ml", "saga_predictions"]),
-    hooks={refuse_when_blocked},  # a run that fails before its decision still records why there is none
+    hooks=_HOOKS,
     executor_def=dg.in_process_executor,
     tags={"isthmus/capability": "bi", "dagster/max_retries": "2"},
     description="BI tables by touched saga and hour, quality report, predictions, decisions.",
@@ -26,6 +30,7 @@ hourly_build_job = dg.define_asset_job(
 daily_train_job = dg.define_asset_job(
     "daily_train",
     selection=dg.AssetSelection.groups("sagas"),
+    hooks={no_retry_of_permanent},
     executor_def=dg.in_process_executor,
     tags={"isthmus/capability": "sagas", "dagster/max_retries": "1"},
     description="Train the failure models; promote a challenger only where it is better on later data.",
@@ -34,6 +39,7 @@ daily_train_job = dg.define_asset_job(
 daily_report_job = dg.define_asset_job(
     "daily_report",
     selection=QUALITY,
+    hooks={no_retry_of_permanent},
     executor_def=dg.in_process_executor,
     tags={"isthmus/capability": "quality", "dagster/max_retries": "2"},
     description="The quality report with its browsable Data Docs.",
@@ -42,7 +48,7 @@ daily_report_job = dg.define_asset_job(
 everything_job = dg.define_asset_job(
     "everything",
     selection=dg.AssetSelection.groups("landing", *_GROUPS_OF_THE_HOUR, "sagas"),
-    hooks={refuse_when_blocked},  # a run that fails before its decision still records why there is none
+    hooks=_HOOKS,
     executor_def=dg.in_process_executor,
     tags={"isthmus/capability": "demo"},
     description="The whole graph in one run, whatever is on the bus landed first: what `make demo` materializes.",

@@ -16,6 +16,7 @@ from pydantic import Field
 from assets.landing import checks
 from assets.landing.pipeline import land
 from assets.landing.planning import Survey, assess, survey, unlanded
+from assets.permanent import no_retry_of_permanent
 from events.catalogue import DOMAIN_TOPICS
 from resources.errors import RangeGone, Unavailable
 from resources.kafka import KafkaResource
@@ -70,6 +71,7 @@ class LandingConfig(dg.Config):
     group_name="landing",
     owners=["team:platform"],
     kinds={"clickhouse"},
+    hooks={no_retry_of_permanent},
     description="Every record of the domain topics, as it came. Read it through staging: a range that was landed "
     "twice shows twice here until the warehouse merges it.",
     code_version="1",

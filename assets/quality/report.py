@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.permanent import no_retry_of_permanent
 from assets.quality.catalogue import suites
 from assets.quality.pushdown import evaluate
 from assets.refusal import refuse_when_blocked
@@ -70,7 +71,7 @@ def check_specs() -> list[dg.AssetCheckSpec]:
     ],
     check_specs=check_specs(),
     allow_arbitrary_check_specs=True,
-    hooks={refuse_when_blocked},
+    hooks={refuse_when_blocked, no_retry_of_permanent},
     can_subset=True,
 )
 def quality_report(

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from assets.bi_project import dbt_environment, dbt_executable, prepared_folder
+from assets.bi.project import dbt_environment, dbt_executable, prepared_folder
 from resources.settings import get_settings
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from assets.bi_project import dbt_executable, project_folder
+from assets.bi.project import dbt_executable, project_folder
 from events.codec import encode
 from resources.warehouse import WarehouseResource
 

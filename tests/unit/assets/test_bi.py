@@ -13,17 +13,18 @@ import dagster as dg
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from assets import bi, bi_project
-from assets.bi_lineage import column_lineage
+from assets.bi import assets as bi
+from assets.bi import project
+from assets.bi.lineage import column_lineage
 from resources.settings import get_settings
 from tests.conftest import ROOT
 
-GRAPH = bi_project.asset_graph()
-MODELS = {path.stem: path for path in (bi_project.project_folder() / "models").rglob("*.sql")}
+GRAPH = project.asset_graph()
+MODELS = {path.stem: path for path in (project.project_folder() / "models").rglob("*.sql")}
 
 
 def declared() -> dict[str, dict[str, Any]]:
-    files = (bi_project.project_folder() / "models").rglob("*.yml")
+    files = (project.project_folder() / "models").rglob("*.yml")
     return {
         model["name"]: model for file in files for model in (yaml.safe_load(file.read_text()) or {}).get("models", ())
     }
@@ -60,7 +61,7 @@ def test_all_tables_of_raw_are_one_asset() -> None:
 
 
 def test_loading_imports_neither_dbt_nor_its_helpers() -> None:
-    script = "import json, sys, assets.bi; print(json.dumps(list(sys.modules)))"
+    script = "import json, sys, assets.bi.assets; print(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"dbt", "dagster_dbt", "sqlglot"} & set(json.loads(done.stdout.splitlines()[-1]))
 
@@ -104,14 +105,14 @@ def finished(folder: Path, returncode: int, results: list[dict[str, str]] | None
 def test_a_failed_test_is_no_error_and_everything_else_is(
     tmp_path: Path, returncode: int, results: list[dict[str, str]] | None, errors: list[str]
 ) -> None:
-    assert bi_project.build_errors(finished(tmp_path, returncode, results)) == errors
+    assert project.build_errors(finished(tmp_path, returncode, results)) == errors
 
 
 def test_the_environment_holds_the_warehouse_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISTHMUS_WAREHOUSE_URL", "https://bi:p%40ss@warehouse.example:9440")
     get_settings.cache_clear()
     try:
-        environment = bi_project.dbt_environment()
+        environment = project.dbt_environment()
     finally:
         get_settings.cache_clear()
     wanted = {"HOST": "warehouse.example", "PORT": "9440", "USER": "bi", "PASSWORD": "p@ss", "SECURE": "True"}
@@ -122,11 +123,11 @@ def test_the_digest_follows_the_files(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "models").mkdir()
     (tmp_path / "dbt_project.yml").write_text("name: x")
     (tmp_path / "profiles.yml").touch()
-    monkeypatch.setattr(bi_project, "_PROJECT", tmp_path)
-    before = bi_project.digest()
-    assert bi_project.digest() == before
+    monkeypatch.setattr(project, "_PROJECT", tmp_path)
+    before = project.digest()
+    assert project.digest() == before
     (tmp_path / "models" / "a.sql").write_text("select 1")
-    assert bi_project.digest() != before
+    assert project.digest() != before
 
 
 def test_lineage_goes_through_steps_to_the_parents() -> None:

@@ -1,7 +1,7 @@
-"""From dbt's manifest to assets: the one translator, and the graph as JSON that ``assets.bi`` loads from.
+"""From dbt's manifest to assets: the one translator, and the graph as JSON that ``assets.bi.assets`` loads from.
 
-What belongs here: everything that needs dagster-dbt to describe assets. What does not: running dbt (``assets.bi``).
-``python -m assets.bi_translation DIGEST`` parses the project and writes the prepared graph.
+What belongs here: everything that needs dagster-dbt to describe assets. What does not: running dbt
+(``assets.bi.assets``). ``python -m assets.bi.translation DIGEST`` parses the project and writes the prepared graph.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
-from assets.bi_project import dbt_executable, prepared_folder
+from assets.bi.project import dbt_executable, prepared_folder
 
 RAW_EVENTS = dg.AssetKey(["raw", "events"])
 

@@ -1,8 +1,9 @@
 """The dbt project as seen from Dagster: where it is, how dbt is called, and its graph prepared ahead of loading.
 
 What belongs here: paths, environment, the lock of a build, the prepared graph and whether it is stale. What does not:
-the assets (``assets.bi``) and the translation of dbt's manifest (``assets.bi_translation``: importing dagster-dbt takes
-three seconds that loading the code location must not pay, so it has a process of its own, when the project changed).
+the assets (``assets.bi.assets``) and the translation of dbt's manifest (``assets.bi.translation``: importing
+dagster-dbt takes three seconds that loading the code location must not pay, so it has a process of its own, when the
+project changed).
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -25,13 +27,15 @@ import dagster as dg
 from pydantic import Field
 
 from resources.settings import get_settings
+from resources.warehouse import RETRYABLE_CODES
 
 if TYPE_CHECKING:
     from dagster_dbt import DagsterDbtTranslator
     from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 
-_PROJECT = Path(__file__).resolve().parents[1] / "dbt_project"
+_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
 _RESULTS = "run_results.json"
+_CODE = re.compile(r"[Cc]ode: (\d+)")
 _PARTS = ("dbt_project.yml", "profiles.yml", "macros", "models", "tests")
 
 
@@ -80,7 +84,7 @@ _QUIET = {
 def digest() -> str:
     """Return what identifies the project's files and dbt's version: an equal digest means an equal graph."""
     seen = hashlib.sha256(version("dbt-core").encode() + version("dagster-dbt").encode())
-    seen.update(Path(__file__).with_name("bi_translation.py").read_bytes())
+    seen.update(Path(__file__).with_name("translation.py").read_bytes())
     for part in _PARTS:
         top = _PROJECT / part
         for file in [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file()):
@@ -91,7 +95,7 @@ def digest() -> str:
 def asset_graph() -> dict[str, Any]:
     """Return the project's assets and checks, prepared anew where the project's files have changed since.
 
-    Keys: ``digest``, ``assets`` (one dict each, see ``assets.bi_translation``), ``checks``. Raises RuntimeError, with
+    Keys: ``digest``, ``assets`` (one dict each, see ``assets.bi.translation``), ``checks``. Raises RuntimeError, with
     dbt's own words, where the project cannot be parsed.
     """
     wanted, file = digest(), prepared_folder() / "assets.json"
@@ -99,7 +103,7 @@ def asset_graph() -> dict[str, Any]:
         with file_lock(_PROJECT / "target" / "prepare.lock"):
             if (graph := _read(file)) is None or graph["digest"] != wanted:
                 done = subprocess.run(
-                    [sys.executable, "-m", "assets.bi_translation", wanted],
+                    [sys.executable, "-m", "assets.bi.translation", wanted],
                     cwd=_PROJECT.parent,
                     # Without the warehouse's address: parsing needs none, and loading code must not ask for secrets.
                     env={**os.environ, **_QUIET},
@@ -193,3 +197,11 @@ def build_errors(invocation: DbtCliInvocation) -> list[str]:
     errors = [f"{one['unique_id']}: {one['message']}" for one in results if one["status"] in ("error", "runtime error")]
     found = any(one["status"] == "fail" for one in results)
     return errors or ([] if found else [str(invocation.get_error())])
+
+
+def may_pass(errors: Sequence[str]) -> bool:
+    """Return whether another build may get past ``errors``: not where each is the SQL's fault, by ClickHouse's code."""
+    return not all(
+        "Compilation Error" in error or ((code := _CODE.search(error)) and int(code.group(1)) not in RETRYABLE_CODES)
+        for error in errors
+    )

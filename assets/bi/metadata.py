@@ -1,7 +1,7 @@
 """Metadata of the BI assets' materializations: rows, and which columns a column is made of.
 
-What belongs here: small facts about a table that was just built. What does not: the build (``assets.bi``) and how
-lineage is read from SQL (``assets.bi_lineage``).
+What belongs here: small facts about a table that was just built. What does not: the build (``assets.bi.assets``)
+and how lineage is read from SQL (``assets.bi.lineage``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.bi_lineage import column_lineage
+from assets.bi.lineage import column_lineage
 from resources.warehouse import WarehouseResource
 
 

@@ -1,7 +1,7 @@
 """BI: the dbt project's models as assets, its tests as asset checks.
 
 What belongs here: the assets, and what a run of theirs does. What does not: the SQL (``dbt_project/``), where dbt is
-and how it is called (``assets.bi_project``), how dbt's graph becomes assets (``assets.bi_translation``).
+and how it is called (``assets.bi.project``), how dbt's graph becomes assets (``assets.bi.translation``).
 """
 
 import json
@@ -12,30 +12,22 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from assets.bi_metadata import Lineage, row_count
-from assets.bi_project import (
+from assets.bi.metadata import Lineage, row_count
+from assets.bi.project import (
     DbtResource,
     asset_graph,
     build_errors,
-    dbt_environment,
-    dbt_executable,
+    may_pass,
     prepared_folder,
-    project_folder,
 )
+from assets.permanent import no_retry_of_permanent
 from assets.refusal import refuse_when_blocked
 from resources.warehouse import WarehouseResource
-
-__all__ = ["bi_models", "dbt_environment", "dbt_executable", "dbt_resource", "project_folder"]
 
 _GRAPH = asset_graph()
 _BY_KEY = {dg.AssetKey(asset["key"]): asset for asset in _GRAPH["assets"]}
 _CHECKS = {dg.AssetCheckKey(dg.AssetKey(check["key"]), check["name"]): check for check in _GRAPH["checks"]}
 _FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=3))
-
-
-def dbt_resource() -> DbtResource:
-    """Return the resource ``dbt``."""
-    return DbtResource()
 
 
 def _spec(asset: Mapping[str, Any]) -> dg.AssetSpec:
@@ -85,7 +77,7 @@ class BuildConfig(dg.Config):
     check_specs=[_check_spec(check) for check in _GRAPH["checks"]],
     can_subset=True,
     pool="dbt_build",
-    hooks={refuse_when_blocked},
+    hooks={refuse_when_blocked, no_retry_of_permanent},
 )
 def bi_models(
     context: dg.AssetExecutionContext, config: BuildConfig, dbt: DbtResource, warehouse: WarehouseResource
@@ -95,7 +87,7 @@ def bi_models(
     A failed test is a failed check (a blocking one fails the step after everything was reported); a failed model, or a
     dbt that did not run at all, raises ``dg.Failure``, and the next build takes the same landings in again.
     """
-    from assets.bi_translation import BiTranslator
+    from assets.bi.translation import BiTranslator
 
     manifest = json.loads((prepared_folder() / "manifest.json").read_bytes())
     lineage = Lineage(dbt.state_folder() / f"lineage-{_GRAPH['digest']}.json")
@@ -123,7 +115,7 @@ def bi_models(
         errors = build_errors(invocation)
     lineage.save()
     if errors:
-        raise dg.Failure("dbt failed: " + "; ".join(errors)[:4000])
+        raise dg.Failure("dbt failed: " + "; ".join(errors)[:4000], allow_retries=may_pass(errors))
 
 
 def _selected_checks(context: dg.AssetExecutionContext) -> set[dg.AssetCheckKey]:
