@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 
 import pytest
 
-from resources.migrate import migrate
-from resources.warehouse import WarehouseResource
-from tests.conftest import free_port, running
+from tests.integration.conftest import migrated_warehouse
 from tests.integration.dbt.harness import World
 
 
 @pytest.fixture(scope="session")
 def dbt_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder, port, password = tmp_path_factory.mktemp("dbt"), free_port(), secrets.token_urlsafe(12)
-    arguments = ("--path", str(folder / "data"), "--port", str(port))
-    env = {"ISTHMUS_WAREHOUSE_PASSWORD": password}
-    with running("services.embedded.warehouse", *arguments, log=folder / "log", env=env):
-        warehouse = WarehouseResource(url=f"http://isthmus:{password}@127.0.0.1:{port}")
-        migrate(warehouse)
+    folder = tmp_path_factory.mktemp("dbt")
+    with migrated_warehouse(folder) as warehouse:
         yield World(warehouse, folder)
 
 

@@ -1,13 +1,13 @@
-"""The shop's tables in a warehouse of this folder's own, and a broker."""
+"""The shop's tables, and a broker."""
 
 from __future__ import annotations
 
 import pytest
 
 from resources.kafka import KafkaResource
-from tests.integration.quality.conftest import own_warehouse, shop_tables
+from tests.integration.quality.conftest import shop_tables
 
-__all__ = ["kafka", "own_warehouse", "shop_tables"]
+__all__ = ["kafka", "shop_tables"]
 
 
 @pytest.fixture

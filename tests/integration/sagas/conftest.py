@@ -1,17 +1,13 @@
-"""A warehouse of this folder's own, with staging filled straight from a source: no bus, no dbt."""
+"""Staging filled straight from a source: no bus, no dbt."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from resources.migrate import migrate
 from resources.warehouse import WarehouseResource
-from tests.conftest import free_port, running
 
 STAGING = "staging.stg_saga_events"
 DDL = """CREATE TABLE {table} (
@@ -21,18 +17,6 @@ DDL = """CREATE TABLE {table} (
     duration_ms Nullable(Float64), load Nullable(Float64), amount Nullable(Float64), reason Nullable(String),
     appended_at DateTime64(3, 'UTC') DEFAULT toDateTime64('2026-01-01 00:00:00', 3, 'UTC')
 ) ENGINE = MergeTree ORDER BY (saga_type, saga_id)"""
-
-
-@pytest.fixture(scope="module")
-def own_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarehouseResource]:
-    """A migrated warehouse that only this module uses."""
-    folder, port, password = tmp_path_factory.mktemp("saga-warehouse"), free_port(), secrets.token_urlsafe(12)
-    arguments = ("--path", str(folder / "data"), "--port", str(port))
-    environment = {"ISTHMUS_WAREHOUSE_PASSWORD": password, "ISTHMUS_HOME": str(folder)}
-    with running("services.embedded.warehouse", *arguments, log=folder / "log", env=environment):
-        warehouse = WarehouseResource(url=f"http://isthmus:{password}@127.0.0.1:{port}")
-        migrate(warehouse)
-        yield warehouse
 
 
 def stage(warehouse: WarehouseResource, table: pa.Table, *, name: str = STAGING) -> None:
