@@ -69,7 +69,8 @@ class KafkaServer:
         properties = folder / "server.properties"
         properties.write_text(PROPERTIES.format(port=port, controller=controller, folder=folder))
         base = [java(), "-cp", f"{HERE}:{kafka_jars()}/*", "-Xmx768m", "-Xms256m", "-XX:+UseSerialGC"]
-        cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+        # Never with a minus first, which the tool would take for an option.
+        cluster = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
         tool = [*base, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "-t", cluster]
         run([*tool, "-c", str(properties)])
         logging = f"-Dlog4j2.configurationFile={HERE}/log4j2.properties"
