@@ -53,7 +53,7 @@ TYPES: Final[dict[str, EventType]] = {
         EventType("isthmus.saga.completed", SAGAS),
         EventType("isthmus.saga.aborted", SAGAS),
         EventType("isthmus.service.metrics", METRICS),
-        EventType("isthmus.component.health", COMPONENTS),
+        EventType("isthmus.component.health", COMPONENTS, versions=(1, 2)),
         EventType("isthmus.maintenance.performed", COMPONENTS),
         EventType("isthmus.data.change", CHANGES, key="row"),
         EventType("isthmus.decision", DECISIONS),

@@ -1,4 +1,5 @@
-"""The schemas as files: ``<type>/<version>.json``, ``actions/<kind>.json``, and ``../envelope.json``.
+"""The schemas as files: ``<type>/<version>.json``, ``actions/<kind>.json``, and beside them ``../envelope.json`` and
+``../upcasts/<type>/<version>.json``.
 
 What belongs here: finding and reading a schema file. What does not: compiling (:mod:`events.validation`) and comparing
 (:mod:`events.compatibility`).
@@ -16,6 +17,7 @@ Schema = dict[str, Any]
 
 FOLDER = Path(__file__).parent
 ENVELOPE = FOLDER.parent / "envelope.json"
+UPCASTS = FOLDER.parent / "upcasts"
 
 
 def urn(name: str, version: int) -> str:
@@ -39,6 +41,12 @@ def schema(name: str, version: int) -> Schema:
 def action_schema(kind: str) -> Schema:
     """Return the schema of ``action`` for a kind of decision; do not change it."""
     return _read(FOLDER / "actions" / f"{kind}.json")
+
+
+@lru_cache
+def upcast_steps(name: str, version: int) -> Schema:
+    """Return the upcast of a type from ``version`` to the next; do not change it."""
+    return _read(UPCASTS / name / f"{version}.json")
 
 
 def _read(path: Path) -> Schema:

@@ -19,7 +19,8 @@ from typing import Final
 
 import orjson
 
-from services.router.routing import Headers, Refused
+from events.compiled import Headers
+from services.router.routing import Refused
 
 PREFIX: Final = "isthmus-"
 PART_BYTES: Final = 8_000_000

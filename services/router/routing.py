@@ -5,7 +5,6 @@ What belongs here: the pure decision. What does not: clients, clocks, counters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from time import perf_counter
 from typing import Any, Final, NamedTuple
@@ -14,11 +13,12 @@ import orjson
 
 from events.catalogue import MAX_EVENT_BYTES
 from events.codec import record_key, strip_framing
+from events.compiled import CATALOGUE, Headers, Schemas
 from events.fields import apply_rules
-from events.validation import InvalidEvent, Reason, check
+from events.validation import InvalidEvent, Reason, check, upcast
 from services.router.table import RoutingTable
 
-Headers = Sequence[tuple[str, bytes | None]]
+__all__ = ["Headers", "Refused", "Routed", "is_ambiguous", "route"]
 
 _SPACED_COLONS: Final = (b" :", b"\n:", b"\t:", b"\r:")
 _CATALOGUE_ALONE: Final = RoutingTable()
@@ -54,14 +54,16 @@ def route(
     received: datetime,
     hash_key: bytes,
     *,
+    schemas: Schemas = CATALOGUE,
     table: RoutingTable = _CATALOGUE_ALONE,
     marks: list[float] | None = None,
 ) -> Routed | Refused:
     """Return what becomes of a record.
 
     ``received`` is when the broker took it (UTC), ``hash_key`` the key of the keyed hash. ``marks``, where given, gets
-    the time (``perf_counter``) at which the event was parsed and valid. Any bytes have an answer; an exception here is
-    a defect of ours.
+    the time (``perf_counter``) at which the event was parsed and valid. Any bytes have an answer, save that ``schemas``
+    may raise :class:`~events.validation.SchemaUnavailable`: then the record must wait. Another exception here is a
+    defect of ours.
     """
     value = value or b""
     overhead = sum(len(name) + len(content or b"") for name, content in headers) if headers else 0
@@ -69,24 +71,24 @@ def route(
     if size > MAX_EVENT_BYTES:
         return _too_large(size)
     try:
-        document, compiled = check(value, received)
+        document, compiled = check(value, received, schemas, headers)
+        changed = compiled.newer is not None
+        if changed:
+            compiled = upcast(document, compiled)
     except InvalidEvent as refusal:
         return Refused(refusal.reason.value, refusal.detail, refusal.schema_path, refusal.instance_path)
     if marks is not None:
         marks.append(perf_counter())
-    event_type = compiled.event_type
-    name = event_type.name
-    topic: str | None = event_type.topic
+    name, topic = compiled.name, compiled.topic
     data = document["data"]
     copies: tuple[str, ...] = ()
-    changed = False
     output = strip_framing(value)
     # Conditions see the event as it came: what a field rule takes away may still choose where the event goes.
     if (special := table.of(name)) is not None:
         topic, copies = special.topics(document, topic)
-        changed = special.enrich(document)
+        changed |= special.enrich(document)
     if topic is None:
-        return Refused("no-route", "neither its schema nor the routing table names a topic for this type")
+        return Refused(Reason.NO_ROUTE.value, "neither its schema nor the routing table names a topic for this type")
     if compiled.rules:
         changed |= apply_rules(compiled.rules, data, hash_key)
     if changed or is_ambiguous(output, document):
@@ -95,7 +97,7 @@ def route(
         except orjson.JSONEncodeError:
             return Refused(Reason.MALFORMED.value, "nested too deeply to be written again")
         changed = True
-    routed_key = record_key(event_type.key, document["subject"], data)
+    routed_key = record_key(compiled.key, document["subject"], data)
     # Once more: a field that is rewritten, or a key made of the data, may have grown beyond the limit.
     if (size := len(output) + len(routed_key) + overhead) > MAX_EVENT_BYTES:
         return _too_large(size)

@@ -6,10 +6,13 @@ import random
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from tests.integration.dbt.harness import World, saga_event, traffic
+from events.codec import encode
+from services.router.routing import Routed, route
+from tests.integration.dbt.harness import EPOCH, World, saga_event, traffic
 
 
 def shuffled(events: list[bytes], source: random.Random, *, duplicates: float, late: float) -> list[bytes]:
@@ -180,3 +183,27 @@ def test_what_is_no_event_is_shown_and_builds_nothing(world: World) -> None:
         "SELECT count() FROM staging.stg_saga_rejects"
     ) == len(BAD)
     assert world.rows("marts.dim_saga_type")[0].startswith("('order', 1, 1, 0, 0")
+
+
+def test_component_health_has_the_same_figures_in_each_version(world: World) -> None:
+    """As version 2, as version 1 that the router upcast, and as version 1 that landed before there was a second."""
+    world.reset()
+    common = {"component_type": "disk", "readings": {"smart_5": 0}}
+    old = {**common, "age": 13211.5, "age_unit": "hours"}
+
+    def sent(subject: str, data: dict[str, Any], version: int = 2) -> bytes:
+        name = "isthmus.component.health"
+        return encode(name, data, subject=subject, source="/test", time=EPOCH, version=version)
+
+    routed = route(sent("upcast", old, 1), b"", None, EPOCH, b"key")
+    assert isinstance(routed, Routed)
+    new = sent("new", {**common, "usage": {"hours": 13211.5}})
+    world.land([sent("before", old, 1), routed.value, new, sent("unknown", common)], topic="isthmus.components")
+    world.build("--select", "stg_component_health")
+    rows = world.warehouse.query_rows("SELECT component, usage FROM staging.stg_component_health")
+    assert {row["component"]: row["usage"] for row in rows} == {
+        "before": {"hours": 13211.5},
+        "upcast": {"hours": 13211.5},
+        "new": {"hours": 13211.5},
+        "unknown": {},
+    }

@@ -11,10 +11,11 @@ import pytest
 
 from events.catalogue import ACTIONS, DEAD_LETTER, DOMAIN_TOPICS, INGRESS, MAX_EVENT_BYTES, TOPICS, TYPES
 from events.codec import Event, encode, key_of
+from events.compiled import compiled_types, resolve
 from events.fields import compile_rules
 from events.reference import PAGE, page
 from events.schemas import FOLDER, action_schema, envelope, schema, urn
-from events.validation import _resolve, compiled_types, validate
+from events.validation import validate
 
 VERSIONS = [(name, version) for name, event_type in TYPES.items() for version in event_type.versions]
 SCHEMAS = [
@@ -87,7 +88,7 @@ def test_every_version_compiles_with_its_rules() -> None:
     assert set(table[None]) == set(TYPES)
     assert {rule.rule for each in table[None].values() for rule in each.rules} == {"drop", "hash", "mask"}
     for name, version in VERSIONS:
-        assert table[urn(name, version)][name].rules == compile_rules(schema(name, version), _resolve)
+        assert table[urn(name, version)][name].rules == compile_rules(schema(name, version), resolve)
 
 
 def test_the_page_of_event_types_is_fresh() -> None:
