@@ -207,7 +207,7 @@ class Ingest:
                 await asyncio.sleep(0)
             try:
                 document, compiled = check(value, received)
-                key = record_key(compiled.event_type.key, document["subject"], document["data"])
+                key = record_key(compiled.key, document["subject"], document["data"])
                 record = Record(key, value, [] if "traceparent" in document else traced)
                 if record.size > MAX_EVENT_BYTES:
                     raise InvalidEvent(

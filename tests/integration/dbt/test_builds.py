@@ -199,7 +199,7 @@ def test_component_health_has_the_same_figures_in_each_version(world: World) -> 
     assert isinstance(routed, Routed)
     new = sent("new", {**common, "usage": {"hours": 13211.5}})
     world.land([sent("before", old, 1), routed.value, new, sent("unknown", common)], topic="isthmus.components")
-    world.build("--select", "stg_component_health")
+    world.build("--select", "+stg_component_health")
     rows = world.warehouse.query_rows("SELECT component, usage FROM staging.stg_component_health")
     assert {row["component"]: row["usage"] for row in rows} == {
         "before": {"hours": 13211.5},
