@@ -7,7 +7,7 @@ stand in the catalogue's place. What does not: a registry's client (``services/r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Protocol
@@ -25,6 +25,16 @@ Headers = Sequence[tuple[str, bytes | None]]
 _DATASCHEMA: Final = re.compile(r"urn:isthmus:([a-z0-9.]+):[1-9][0-9]{0,5}")
 
 
+class Validator(Protocol):
+    """What Compiled needs of a validator: jsonschema-rs has it."""
+
+    def is_valid(self, instance: Any) -> bool:
+        """Return whether the event is accepted."""
+
+    def iter_errors(self, instance: Any) -> Iterator[jsonschema_rs.ValidationError]:
+        """Yield what is wrong with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """What is known of one version of a type. ``topic`` is None where only a routing table can say it."""
@@ -34,7 +44,7 @@ class Compiled:
     dataschema: str
     topic: str | None
     key: KeyRule
-    validator: jsonschema_rs.Validator
+    validator: Validator
     rules: tuple[FieldRule, ...]
     newer: Compiled | None = None
     """The next version, where there is one."""
