@@ -7,7 +7,7 @@ stand in the catalogue's place. What does not: a registry's client (``services/r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Protocol
@@ -16,23 +16,13 @@ import jsonschema_rs
 
 from events.catalogue import ACTIONS, TYPES, EventType, KeyRule
 from events.fields import FieldRule, compile_rules
-from events.refusals import ENVELOPE_URN, InvalidEvent, Reason, explained
+from events.refusals import ENVELOPE_URN, InvalidEvent, Reason, Validator, explained
 from events.schemas import Schema, action_schema, envelope, schema, upcast_steps, urn
 from events.upcast import Step, compile_steps, unprotected
 
 Headers = Sequence[tuple[str, bytes | None]]
 
 _DATASCHEMA: Final = re.compile(r"urn:isthmus:([a-z0-9.]+):[1-9][0-9]{0,5}")
-
-
-class Validator(Protocol):
-    """What Compiled needs of a validator: jsonschema-rs has it."""
-
-    def is_valid(self, instance: Any) -> bool:
-        """Return whether the event is accepted."""
-
-    def iter_errors(self, instance: Any) -> Iterator[jsonschema_rs.ValidationError]:
-        """Yield what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)

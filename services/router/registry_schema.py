@@ -22,9 +22,9 @@ import jsonschema_rs
 import orjson
 
 from events.catalogue import DEAD_LETTER, INGRESS
-from events.compiled import Compiled, Validator, build_validator
+from events.compiled import Compiled, build_validator
 from events.fields import FieldRule, compile_rules
-from events.refusals import MAX_DETAIL, InvalidEvent, Reason, explained
+from events.refusals import MAX_DETAIL, InvalidEvent, Reason, Validator, explained, too_deep
 from events.schemas import Schema, envelope
 from services.router.registry_client import Stored, Unusable
 
@@ -60,9 +60,12 @@ class RegistryCompiled(Compiled):
         """Return why ``document`` is refused."""
         validator = self.validator
         assert isinstance(validator, Both)
-        for error in validator.ours.iter_errors(document):
-            return explained(error, self.dataschema)
-        error = next(validator.theirs.iter_errors(document))
+        if not validator.ours.is_valid(document):
+            return explained(validator.ours, document, self.dataschema)
+        try:
+            error = next(validator.theirs.iter_errors(document))
+        except ValueError:
+            return too_deep()
         place = "/" + "/".join(map(str, error.instance_path)) if error.instance_path else ""
         return InvalidEvent(
             Reason.DATA if place.startswith("/data") else Reason.ENVELOPE,

@@ -147,8 +147,7 @@ def test_the_action_of_a_decision_follows_its_kind() -> None:
 def test_check_returns_the_parsed_event_and_its_type() -> None:
     parsed, compiled = check(orjson.dumps(document()), NOW)
     assert parsed["data"] == STEP
-<<<<<<< HEAD
-    assert (compiled.event_type.topic, compiled.version) == ("isthmus.sagas", 1)
+    assert (compiled.topic, compiled.version) == ("isthmus.sagas", 1)
 
 
 @pytest.mark.parametrize("place", [b'{"specversion":', b'"data":{"saga_type":'], ids=["envelope", "payload"])
@@ -158,6 +157,3 @@ def test_an_invalid_event_is_refused_at_any_depth(place: bytes) -> None:
     found = refusal(orjson.dumps(document()).replace(place, deep))
     assert found.reason is Reason.MALFORMED
     assert "too deeply" in found.detail
-=======
-    assert (compiled.topic, compiled.version) == ("isthmus.sagas", 1)
->>>>>>> 66ad91c (Schemas: a seam, upcasts between versions, component.health 2; telling ambiguous text costs less)
