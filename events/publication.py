@@ -4,18 +4,31 @@ What belongs here: subjects, documents, references; pure. What does not: the reg
 
 Each version of a type is a subject of its own, ``<type>.v<version>``: within a version a schema only grows, which a
 registry can check; from one version to the next it breaks, which a registry would refuse.
+
+They are published as JSON Schema draft 7. Registries and the clients of other languages know it best; some refuse to
+compare what is written in a later one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from events.catalogue import ACTIONS, TYPES
 from events.schemas import Schema, action_schema, envelope, schema, urn
+
+DRAFT: Final = "http://json-schema.org/draft-07/schema#"
+
+# By the later name, what draft 7 calls it; what it has no word for, no schema of ours may use.
+_EARLIER: Final = {"dependentRequired": "dependencies"}
+UNSAYABLE: Final = frozenset(
+    {"$defs", "$dynamicRef", "contains", "dependentSchemas", "maxContains", "minContains", "prefixItems"}
+    | {"unevaluatedItems", "unevaluatedProperties"}
+)
+"""Keywords that draft 7 lacks, or reads in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,7 @@ def publications() -> Iterator[Publication]:
     actions = {action_schema(kind)["$id"]: f"isthmus.actions.{kind}" for kind in ACTIONS}
     for subject in actions.values():
         kind = subject.rpartition(".")[2]
-        yield Publication(subject, action_schema(kind), {})
+        yield Publication(subject, earlier(action_schema(kind)), {})
     for name, event_type in TYPES.items():
         for version in event_type.versions:
             document = whole(name, version)
@@ -57,7 +70,7 @@ def whole(name: str, version: int) -> Schema:
     properties["dataschema"] = {**properties["dataschema"], "const": urn(name, version)}
     inner = {key: value for key, value in payload.items() if key not in ("$schema", "$id", "examples")}
     properties["data"] = {**inner, "type": "object"}
-    return {
+    document = {
         **outer,
         "$id": urn(name, version),
         "title": payload["title"],
@@ -65,3 +78,27 @@ def whole(name: str, version: int) -> Schema:
         "x-topic": TYPES[name].topic,
         "properties": properties,
     }
+    return earlier(document)
+
+
+def earlier(document: Schema) -> Schema:
+    """Return a schema of draft 2020-12 as one of draft 7; raises ValueError where draft 7 cannot say it."""
+    return {**_schema(document), "$schema": DRAFT}
+
+
+def _schema(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    if unsayable := UNSAYABLE & node.keys() | ({"$ref"} & node.keys() if len(node) > 1 else set()):
+        raise ValueError(f"draft 7 has no {', '.join(sorted(unsayable))}, or not with others beside it")
+    made: dict[str, Any] = {}
+    for keyword, content in node.items():
+        if keyword == "properties":
+            made[keyword] = {name: _schema(child) for name, child in content.items()}
+        elif keyword in ("allOf", "anyOf", "oneOf"):
+            made[keyword] = [_schema(child) for child in content]
+        elif keyword in ("additionalProperties", "items", "propertyNames", "not", "if", "then", "else"):
+            made[keyword] = _schema(content)
+        else:
+            made[_EARLIER.get(keyword, keyword)] = content
+    return made

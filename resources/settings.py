@@ -128,6 +128,21 @@ class Settings(BaseSettings):
         default="auto", description="Form of the router's log; `auto`: text on a terminal, JSON lines elsewhere."
     )
 
+    schema_registry_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="Schema registry that speaks Confluent's interface; user and password may stand in it; "
+        "default: the catalogue alone.",
+    )
+    schema_registry_user: str = Field(default="", description="User of the schema registry where the URL names none.")
+    schema_registry_password: SecretStr | None = Field(
+        default=None, description="Password of that user where the URL holds none."
+    )
+    schema_registry_ca: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) that the schema registry's is checked against; default: certifi's.",
+    )
+
     pii_key: SecretStr | None = Field(
         default=None,
         description="Key of the keyed hash for `x-pii: hash`; default: one made at first use under `home`.",

@@ -23,11 +23,14 @@ from typing import Any, Final
 import orjson
 
 from events.catalogue import TOPICS, TYPES
-from events.compiled import CATALOGUE, Compiled, Headers, compiled_types
+from events.compiled import CATALOGUE, Compiled, Headers, Schemas, compiled_types
 from events.publication import publications
 from events.refusals import ENVELOPE_URN, InvalidEvent, Reason, SchemaUnavailable
 from events.schemas import urn
 from resources.errors import ResourceError
+from resources.settings import Settings
+from services.router.registry_cache import RegistryCache
+from services.router.registry_client import RegistryClient
 from services.router.registry_schema import Usable
 from services.router.registry_source import RegistrySource
 
@@ -105,6 +108,19 @@ class RegistrySchemas:
         except ResourceError as error:
             raise SchemaUnavailable(f"topic {topic} cannot be made: {error}", _TOPIC_RETRY_SECONDS) from None
         self._topics.add(topic)
+
+
+def schemas_of(settings: Settings, make_topic: Callable[[str], None]) -> Schemas:
+    """Return the schemas that the settings name: the catalogue's, and those of a registry where there is one.
+
+    Raises :class:`~services.router.registry_client.RegistryError` for settings that cannot be meant. The registry is
+    not asked yet: it may be down.
+    """
+    if settings.schema_registry_url is None:
+        return CATALOGUE
+    client = RegistryClient.of(settings)
+    cache = RegistryCache(settings.home / "router" / "schemas", client.url)
+    return RegistrySchemas(RegistrySource(client, cache), make_topic=make_topic)
 
 
 def schema_key(value: bytes, headers: Headers | None) -> str | None:

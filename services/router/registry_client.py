@@ -20,6 +20,9 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import httpx
 import orjson
 
+from resources.errors import ResourceError
+from resources.settings import Settings
+
 MAX_SCHEMA_BYTES: Final = 2_000_000
 """Largest answer that is read; a schema beyond it cannot be used."""
 MAX_REFERENCES: Final = 100
@@ -30,7 +33,7 @@ _CONTENT: Final = "application/vnd.schemaregistry.v1+json"
 _NOT_THERE: Final = frozenset({40401, 40402, 40403})
 
 
-class RegistryError(Exception):
+class RegistryError(ResourceError):
     """A registry's answer, or its absence; the text holds no credentials."""
 
 
@@ -80,7 +83,7 @@ class RegistryClient:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("the schema registry's URL begins with http:// or https://")
+            raise RegistryError("ISTHMUS_SCHEMA_REGISTRY_URL must begin with http:// or https://")
         user, password = unquote(parts.username or "") or user, unquote(parts.password or "") or password
         self.url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
         """Without user and password."""
@@ -89,10 +92,23 @@ class RegistryClient:
             base_url=self.url,
             auth=httpx.BasicAuth(user, password) if user else None,
             headers={"Accept": _ACCEPT},
-            verify=ssl.create_default_context(cafile=str(ca)) if ca else True,
+            verify=_trust(ca) if parts.scheme == "https" else False,
             timeout=httpx.Timeout(read_seconds, connect=connect_seconds),
             follow_redirects=False,  # the password would go along
             trust_env=False,
+        )
+
+    @classmethod
+    def of(cls, settings: Settings) -> RegistryClient:
+        """Return the client of the settings' registry; raises :class:`RegistryError` where they name none, or badly."""
+        if settings.schema_registry_url is None:
+            raise RegistryError("no schema registry: set ISTHMUS_SCHEMA_REGISTRY_URL")
+        password = settings.schema_registry_password
+        return cls(
+            settings.schema_registry_url,
+            user=settings.schema_registry_user,
+            password=password.get_secret_value() if password else "",
+            ca=settings.schema_registry_ca,
         )
 
     def close(self) -> None:
@@ -117,31 +133,33 @@ class RegistryClient:
         version = answer.get("version")
         return replace(self._stored(answer, ends), subjects={subject: version} if isinstance(version, int) else {})
 
-    def find(self, subject: str, body: Mapping[str, Any]) -> int | None:
-        """Return the id of this schema under the subject, None where it is not registered there."""
+    def find(self, subject: str, body: Mapping[str, Any]) -> tuple[int, int] | None:
+        """Return id and version of this schema under the subject, None where it is not registered there."""
         try:
-            return int(self._post(f"/subjects/{quote(subject, safe='')}", body)["id"])
+            answer = self._post(f"/subjects/{quote(subject, safe='')}", body)
         except NotThere:
             return None
+        return _number(answer, "id"), _number(answer, "version")
+
+    def exists(self, subject: str) -> bool:
+        """Return whether the subject has a version."""
+        try:
+            self._get(f"/subjects/{quote(subject, safe='')}/versions/latest", self._ends())
+        except NotThere:
+            return False
+        return True
 
     def objections(self, subject: str, body: Mapping[str, Any]) -> list[str]:
         """Return what the registry has against this schema as the subject's next version; empty for nothing."""
         path = f"/compatibility/subjects/{quote(subject, safe='')}/versions/latest?verbose=true"
-        try:
-            answer = self._post(path, body)
-        except NotThere:
-            return []  # the first version
+        answer = self._post(path, body)
         if answer.get("is_compatible") is True:
             return []
         return [str(message) for message in answer.get("messages") or ()] or ["incompatible with the latest version"]
 
     def register(self, subject: str, body: Mapping[str, Any]) -> int:
         """Register a schema under the subject and return its id; raises :class:`Rejected` where it is refused."""
-        return int(self._post(f"/subjects/{quote(subject, safe='')}/versions", body)["id"])
-
-    def version_of(self, subject: str, body: Mapping[str, Any]) -> int:
-        """Return the version of a registered schema under its subject."""
-        return int(self._post(f"/subjects/{quote(subject, safe='')}", body)["version"])
+        return _number(self._post(f"/subjects/{quote(subject, safe='')}/versions", body), "id")
 
     def require(self, subject: str, compatibility: str) -> None:
         """Set how the subject's versions must be compatible (``BACKWARD`` …)."""
@@ -231,6 +249,15 @@ class RegistryClient:
         return _meaning(response.status_code, bytes(answer))
 
 
+def _trust(ca: Path | None) -> ssl.SSLContext | bool:
+    if ca is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(ca))
+    except (OSError, ssl.SSLError) as error:
+        raise RegistryError(f"ISTHMUS_SCHEMA_REGISTRY_CA: {ca} cannot be used ({error})") from None
+
+
 def _meaning(status: int, answer: bytes) -> Any:
     """Return the answer's JSON, or raise what the status and the registry's own error code say."""
     try:
@@ -257,3 +284,10 @@ def _object(content: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise NoAnswer("the registry's answer is no object")
     return content
+
+
+def _number(answer: Mapping[str, Any], name: str) -> int:
+    value = answer.get(name)
+    if not isinstance(value, int):
+        raise NoAnswer(f"the registry's answer has no {name}")
+    return value

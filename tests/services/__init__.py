@@ -1,4 +1,5 @@
-"""Real services for tests: Apache Kafka, PostgreSQL, Redis, a MongoDB server; see ``python -m tests.services``.
+"""Real services for tests: Apache Kafka, PostgreSQL, Redis, a MongoDB server, a schema registry.
 
-What belongs here: finding, installing, starting, killing and stopping them. What does not: any test.
+``python -m tests.services COMMAND…`` runs a command with them. What belongs here: finding, installing, starting,
+killing and stopping them. What does not: any test.
 """

@@ -1,8 +1,9 @@
 """``python -m tests.services [--only kafka,redis] COMMAND…``: run a command with real services around it.
 
 Each service whose variable is not set yet is started on a free loopback port with its data in a temporary folder:
-``ISTHMUS_TEST_KAFKA`` (bootstrap servers), ``ISTHMUS_TEST_POSTGRES``, ``ISTHMUS_TEST_REDIS``, ``ISTHMUS_TEST_MONGO``
-(URLs). What is missing is installed first. Everything started here is stopped at the end, whatever the end is.
+``ISTHMUS_TEST_KAFKA`` (bootstrap servers), ``ISTHMUS_TEST_POSTGRES``, ``ISTHMUS_TEST_REDIS``, ``ISTHMUS_TEST_MONGO``,
+``ISTHMUS_TEST_REGISTRY`` (URLs). What is missing is installed first. Everything started here is stopped at the end,
+whatever the end is.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from pathlib import Path
 from types import FrameType
 
 from tests.services import others
-from tests.services.install import java, kafka_jars, mongo_server, postgres_binaries, program, say
+from tests.services.install import java, kafka_jars, mongo_server, postgres_binaries, program, registry_folder, say
 from tests.services.kafka import CONTROL, KafkaServer
 from tests.services.process import HarnessError
+from tests.services.registry import registry
 
 Started = tuple[dict[str, str], Callable[[], None]]
 
@@ -50,6 +52,11 @@ SERVICES: dict[str, tuple[str, Callable[[], object], Callable[[Path], Started]]]
         "ISTHMUS_TEST_REDIS",
         lambda: program("redis-server", "redis-server"),
         _url("ISTHMUS_TEST_REDIS", others.redis),
+    ),
+    "registry": (
+        "ISTHMUS_TEST_REGISTRY",
+        lambda: (java(), registry_folder()),
+        _url("ISTHMUS_TEST_REGISTRY", registry),
     ),
     "mongo": ("ISTHMUS_TEST_MONGO", mongo_server, _url("ISTHMUS_TEST_MONGO", others.mongo)),
 }

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.services.process import HarnessError
 
 HERE = Path(__file__).parent
 GO_AT_LEAST = (1, 24)
+REGISTRY = "3.0.9"  # later ones need Java 21
 K6 = "v1.8.1"
 
 
@@ -108,6 +110,24 @@ def kafka_jars() -> Path:
             goal = ["dependency:copy-dependencies", f"-DoutputDirectory={draft}/jars"]
             run([maven, "-q", "-B", "-f", str(pom), *goal])
             _move(Path(draft) / "jars", folder)
+    return folder
+
+
+def registry_folder() -> Path:
+    """Return the folder of Apicurio Registry, fetched by Maven at first use (109 MB)."""
+    folder = cache() / f"apicurio-registry-{REGISTRY}"
+    if not folder.exists():
+        maven = program("mvn", "maven")
+        say(f"fetching Apicurio Registry {REGISTRY} from Maven Central into {folder}")
+        with tempfile.TemporaryDirectory(dir=cache()) as draft:
+            artifact = f"io.apicurio:apicurio-registry-app:{REGISTRY}:tar.gz:all"
+            goal = ["dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={draft}"]
+            run([maven, "-q", "-B", *goal], cwd=draft)
+            (archive,) = Path(draft).glob("*.tar.gz")
+            made = Path(draft) / "registry"
+            with tarfile.open(archive) as content:
+                content.extractall(made, filter="data")
+            _move(made, folder)
     return folder
 
 

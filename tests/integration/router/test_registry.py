@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,9 @@ from uuid import UUID
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from events.codec import encode
 from events.compiled import compiled_types
 from events.fields import keyed_hash
@@ -19,9 +22,10 @@ from events.publication import publications, whole
 from events.refusals import SchemaUnavailable
 from events.schemas import envelope
 from resources.errors import KafkaUnavailable
+from resources.settings import get_settings
 from services.router.registry import HEADER, RegistrySchemas
 from services.router.registry_cache import RegistryCache
-from services.router.registry_client import MAX_SCHEMA_BYTES, NoAnswer, RegistryClient
+from services.router.registry_client import MAX_SCHEMA_BYTES, NoAnswer, RegistryClient, RegistryError
 from services.router.registry_source import BELIEVED_SECONDS, LONGEST_DELAY, RegistrySource
 from services.router.routing import Refused, Routed, route
 from tests.integration.router import registry_server as server
@@ -556,10 +560,61 @@ def test_the_cache_holds_no_password_and_nobody_else_reads_it(tmp_path: Path) ->
         assert "wrong" not in str(caught.value)
 
 
+def test_tls_with_a_ca_of_ones_own(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-keyout", key, "-out", certificate, "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with serving(tls=(certificate, key)) as registry:
+        number = registry.add(ORDER, order_schema())
+        assert RegistryClient(registry.url, ca=certificate).by_id(number).subjects == {ORDER: 1}
+        with pytest.raises(NoAnswer):
+            RegistryClient(registry.url).by_id(number)
+        with pytest.raises(RegistryError, match="ISTHMUS_SCHEMA_REGISTRY_CA"):
+            RegistryClient(registry.url, ca=tmp_path / "absent.pem")
+
+
 def test_a_url_that_is_none_is_told_at_once() -> None:
     for url in ("registry:8081", "file:///etc/passwd", "http://"):
-        with pytest.raises(ValueError, match="http"):
+        with pytest.raises(RegistryError, match="http"):
             RegistryClient(url)
+
+
+def publishing(world: World, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[dict[str, Any]]]:
+    monkeypatch.setenv("ISTHMUS_SCHEMA_REGISTRY_URL", world.registry.url)
+    get_settings.cache_clear()
+    done = CliRunner().invoke(app, ["schema", "publish", "--json", *arguments])
+    return done.exit_code, json.loads(done.output) if done.output.startswith("[") else []
+
+
+def test_publish_registers_once_and_tells_what_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, told = publishing(world, "--check", monkeypatch=monkeypatch)
+    assert (code, {one["outcome"] for one in told}, world.registry.subjects) == (0, {"would register"}, {})
+    code, told = publishing(world, monkeypatch=monkeypatch)
+    assert (code, {one["outcome"] for one in told}) == (0, {"registered"})
+    assert world.registry.config == {one["subject"]: "BACKWARD" for one in told}
+    before = dict(world.registry.schemas)
+    code, told = publishing(world, monkeypatch=monkeypatch)
+    assert (code, {one["outcome"] for one in told}, world.registry.schemas) == (0, {"unchanged"}, before)
+    for number in (1, 2):  # as if a part and a type had grown since
+        world.registry.schemas[number] = {**world.registry.schemas[number], "schema": "{}"}
+    world.registry.incompatible = {"isthmus.saga.started.v1"}
+    code, told = publishing(world, monkeypatch=monkeypatch)
+    outcomes = {one["subject"]: (one["outcome"], one["detail"]) for one in told}
+    assert code == 2
+    assert outcomes["isthmus.actions.saga_policy"][0] == "registered"
+    assert outcomes["isthmus.saga.started.v1"] == ("incompatible", "PROPERTY_REMOVED at '#/properties/a'")
+    assert outcomes["isthmus.action.v1"][0] == "registered", "it refers to the new version of its part"
+
+
+def test_publish_without_a_registry_says_what_to_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.registry.fault = server.status(500)
+    assert publishing(world, monkeypatch=monkeypatch)[0] == 1
+    monkeypatch.delenv("ISTHMUS_SCHEMA_REGISTRY_URL")
+    get_settings.cache_clear()
+    assert CliRunner().invoke(app, ["schema", "publish"]).exit_code == 1
 
 
 def test_a_whole_schema_accepts_what_the_catalogue_accepts() -> None:
