@@ -23,7 +23,7 @@ from events.schemas import Schema, action_schema, envelope, schema, urn
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 
 # By the later name, what draft 7 calls it; what it has no word for, no schema of ours may use.
-_EARLIER: Final = {"dependentRequired": "dependencies"}
+_EARLIER: Final[dict[str, str]] = {"dependentRequired": "dependencies"}
 UNSAYABLE: Final = frozenset(
     {"$defs", "$dynamicRef", "contains", "dependentSchemas", "maxContains", "minContains", "prefixItems"}
     | {"unevaluatedItems", "unevaluatedProperties"}
@@ -87,6 +87,7 @@ def earlier(document: Schema) -> Schema:
 
 
 def _schema(node: Any) -> Any:
+    keyword: str
     if not isinstance(node, dict):
         return node
     if unsayable := UNSAYABLE & node.keys() | ({"$ref"} & node.keys() if len(node) > 1 else set()):

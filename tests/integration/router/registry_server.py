@@ -156,6 +156,7 @@ class Registry:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are written apart
     registry: Registry
 
     def _serve(self) -> None:
