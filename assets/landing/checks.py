@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assets.landing.planning import Survey, assess, contiguous, front, survey
+from assets.landing.standing import standing
 from resources.kafka import KafkaResource
 from resources.ledger import Gap, Ledger, Range
 from resources.warehouse import Warehouse
@@ -71,17 +72,7 @@ def _within(ranges: Sequence[Range]) -> tuple[str, dict[str, Any]]:
 
 def rows(warehouse: Warehouse, ranges: Sequence[Range]) -> Verdict:
     """Return whether ``raw.events`` holds as many distinct offsets of each range as the ledger says were read."""
-    _, parameters = _within(ranges)
-    counted = warehouse.query_rows(
-        " UNION ALL ".join(
-            f"SELECT {at} AS at, count() AS rows FROM raw.events FINAL"  # noqa: S608
-            f" WHERE topic = {{t{at}:String}} AND partition = {{p{at}:Int32}} AND generation = {{g{at}:UInt16}}"
-            f" AND offset >= {{f{at}:Int64}} AND offset < {{e{at}:Int64}}"
-            for at in range(len(ranges))
-        )
-        or "SELECT 0 AS at, 0 AS rows WHERE false",
-        parameters,
-    )
+    counted = standing(warehouse, ranges)
     noted = {
         row["landing_id"]: row["rows"]
         for row in warehouse.query_rows(
@@ -90,11 +81,11 @@ def rows(warehouse: Warehouse, ranges: Sequence[Range]) -> Verdict:
         )
     }
     wrong = [
-        f"{ranges[row['at']].landing_id}: {noted.get(ranges[row['at']].landing_id)} noted, {row['rows']} there"
-        for row in counted
-        if noted.get(ranges[row["at"]].landing_id) != row["rows"]
+        f"{work.landing_id}: {noted.get(work.landing_id)} noted, {rows} there"
+        for work, rows in zip(ranges, counted, strict=True)
+        if noted.get(work.landing_id) != rows
     ]
-    figures = {"rows": sum(row["rows"] for row in counted), "ranges": len(ranges), "differences": wrong[:100]}
+    figures = {"rows": sum(counted), "ranges": len(ranges), "differences": wrong[:100]}
     return Verdict(not wrong, "; ".join(wrong[:10]) or "the ledger and the table agree", figures)
 
 
