@@ -29,7 +29,7 @@ from services.router.web import listen, serving
 log = logging.getLogger("isthmus.router")
 
 SWITCH_SECONDS: Final = 0.0005
-"""How long one thread may keep Python to itself while another waits; see docs/architecture/router.md."""
+"""How long one thread may keep Python to itself while another waits; see ADR 36."""
 
 
 def main() -> int:
