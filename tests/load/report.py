@@ -41,11 +41,14 @@ def table(result: Result) -> str:
 
 def write(result: Result, page: Path = PAGE) -> None:
     """Put the table between the page's marks for the broker that was used."""
-    name = result.kafka.lower().replace(" ", "-")
+    put(result.kafka.lower().replace(" ", "-"), table(result), page)
+
+
+def put(name: str, text: str, page: Path = PAGE) -> None:
+    """Put ``text`` between the page's marks ``name`` and ``end of name``; raises ValueError where it has none."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    text = page.read_text()
-    before, found, rest = text.partition(begin)
+    before, found, rest = page.read_text().partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"{page} has no place for {name}: it needs {begin} and {end}")
-    page.write_text(f"{before}{begin}\n{table(result)}\n{end}{after}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")

@@ -1,0 +1,1 @@
+"""The router under kills, restarts, rebalances and bad input: nothing lost, nothing doubled, order kept."""
