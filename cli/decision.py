@@ -29,7 +29,7 @@ def _store() -> DecisionStore:
     from resources.settings import get_settings
     from resources.warehouse import WarehouseResource
 
-    return DecisionStore(WarehouseResource(), bus=KafkaResource(), approvers=tuple(get_settings().approvers))
+    return DecisionStore(WarehouseResource(attempts=1), bus=KafkaResource(), approvers=tuple(get_settings().approvers))
 
 
 def coloured(status: str) -> str:

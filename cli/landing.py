@@ -27,7 +27,7 @@ def gaps(every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")
     from resources.warehouse import WarehouseResource
 
     with explained():
-        found = Ledger(WarehouseResource()).gaps(*(() if every else ("open",)))
+        found = Ledger(WarehouseResource(attempts=1)).gaps(*(() if every else ("open",)))
     table = Table("gap", "state", "what happened", "resolved by", "why")
     for gap in found:
         resolved = gap.actor if gap.state != "open" else ""
@@ -46,7 +46,7 @@ def acknowledge(
     from resources.warehouse import WarehouseResource
 
     with explained():
-        gap = Ledger(WarehouseResource()).acknowledge(gap_id, actor=actor or who(), reason=reason)
+        gap = Ledger(WarehouseResource(attempts=1)).acknowledge(gap_id, actor=actor or who(), reason=reason)
     console.print(f"{escape(gap.gap_id)} is acknowledged; landing goes on.")
 
 
@@ -61,5 +61,5 @@ def retry(
     from resources.warehouse import WarehouseResource
 
     with explained():
-        gap = Ledger(WarehouseResource()).retry(gap_id, actor=actor or who(), reason=reason)
+        gap = Ledger(WarehouseResource(attempts=1)).retry(gap_id, actor=actor or who(), reason=reason)
     console.print(f"{escape(gap.gap_id)} will be tried again.")
