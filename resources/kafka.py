@@ -197,6 +197,12 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         configs = retrying(lambda: self._configs(wanted), attempts=self.attempts)
         return {name: config.get("cleanup.policy", "delete") for name, config in configs.items()}
 
+    def message_limits(self, names: Iterable[str]) -> dict[str, int]:
+        """Return ``max.message.bytes`` of each topic: the largest batch of records that it takes."""
+        wanted = list(names)
+        configs = retrying(lambda: self._configs(wanted), attempts=self.attempts)
+        return {name: int(config["max.message.bytes"]) for name, config in configs.items()}
+
     def topics(self, names: Iterable[str]) -> dict[str, Topic]:
         """Return those of ``names`` that exist, with their partitions; asking creates none."""
         from confluent_kafka import KafkaException, TopicCollection

@@ -40,8 +40,10 @@ PRODUCER_OPTIONS: Final[dict[str, Any]] = {
     "partitioner": "murmur2_random",
     "queue.buffering.max.messages": 100_000,
     "queue.buffering.max.kbytes": 262_144,
-    # A whole dead letter must fit; batches stay below the domain topics' limit by batch.size (1 MB by default).
+    # A whole dead letter must fit. Batches stay below the topics' limits by batch.size, so that a record that is too
+    # large is refused alone and not with its neighbours.
     "message.max.bytes": 16_777_216,
+    "batch.size": 1_000_000,
 }
 TRANSACTION_OPTIONS: Final[dict[str, Any]] = {
     # What a killed router left open keeps readers of committed records waiting for so long, at most.
@@ -74,6 +76,12 @@ class Clients:
     consumer: Callable[[dict[str, Any]], Consumer]
     producer: Callable[[dict[str, Any]], Producer]
     instance: str = ""
+    batch_bytes: int = 1_000_000
+    """Largest batch that every topic takes."""
+
+    def producer_options(self) -> dict[str, Any]:
+        """Return the producer's options."""
+        return {**PRODUCER_OPTIONS, "batch.size": min(self.batch_bytes, PRODUCER_OPTIONS["batch.size"])}
 
     def membership(self) -> dict[str, Any]:
         """Return the consumer's options of static membership."""
@@ -87,6 +95,7 @@ def name_of(error: object) -> str:
 
 def failure(error: Any) -> Exception:
     """Return what an error of a client means for the loop."""
-    if error.name() in FENCED_ERRORS:
+    # A consumer says of a fatal error only that it is one; which, stands in its sentence.
+    if error.name() in FENCED_ERRORS or (error.name() == "_FATAL" and "fenced" in error.str()):
         return Fenced(name_of(error))
     return ClientsFailed(name_of(error))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
 from events.catalogue import DEAD_LETTER
 from services.router.clients import RECORD_ERRORS, name_of
@@ -73,8 +74,10 @@ class Outlet:
 
     def close(self) -> None:
         """Forget what is not sent: it must not arrive after what a successor reads again."""
-        self.producer.purge(in_queue=True, in_flight=True, blocking=False)
-        self.producer.flush(1)
+        # A client that has failed for good does not even let go, and says so in one way or the other.
+        with suppress(KafkaException, SystemError):
+            self.producer.purge(in_queue=True, in_flight=True, blocking=False)
+            self.producer.flush(1)
 
     def _produce(
         self, topic: str, value: bytes | None, key: bytes | None, delivered: Callable[..., None], headers: Any

@@ -21,7 +21,7 @@ from typing import Any, Final
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
 
 from events.catalogue import INGRESS
-from services.router.clients import CONSUMER_OPTIONS, PRODUCER_OPTIONS, Clients, ClientsFailed, failure, name_of
+from services.router.clients import CONSUMER_OPTIONS, Clients, ClientsFailed, failure, name_of
 from services.router.health import Health
 from services.router.lag import Lag
 from services.router.outlet import Outlet
@@ -76,7 +76,7 @@ class Pump:
         self._paused = False
 
     def _make_outlet(self, clients: Clients) -> Outlet:
-        return Outlet(clients.producer(PRODUCER_OPTIONS), self._health, RefusalLog(log))
+        return Outlet(clients.producer(clients.producer_options()), self._health, RefusalLog(log))
 
     def run(self, stopping: Callable[[], bool], *, drain_seconds: float = 10.0) -> None:
         """Route until ``stopping()``; then deliver what is in flight, within ``drain_seconds``, and commit it.
@@ -230,7 +230,7 @@ class Pump:
     def _consumer_error(self, error: Any) -> None:
         self._metrics.consumer_errors[error.name()] += 1
         log.warning("the consumer reports %s", name_of(error))
-        if error.fatal() or error.name() == "UNKNOWN_TOPIC_OR_PART":
+        if error.fatal() or error.name() in {"_FATAL", "UNKNOWN_TOPIC_OR_PART"}:
             self._failure = failure(error)
 
     # Offsets

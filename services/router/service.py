@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Final
 
 from confluent_kafka import Consumer, Producer
 
+from events.catalogue import DOMAIN_TOPICS
 from resources.errors import KafkaError
 from resources.kafka import KafkaResource
 from services.router.clients import Clients, ClientsFailed
@@ -59,6 +61,8 @@ def run(
     while not stop.is_set():
         try:
             kafka.ensure_topics(work.tables.current.topics)
+            topics = [*DOMAIN_TOPICS, *work.tables.current.topics]
+            clients = replace(clients, batch_bytes=min(kafka.message_limits(topics).values()))
             pump(clients, health, work, on_routing=on_routing).run(stop.is_set, drain_seconds=drain_seconds)
             return
         except (ClientsFailed, KafkaError) as error:

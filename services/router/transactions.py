@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from services.router.clients import PRODUCER_OPTIONS, TRANSACTION_OPTIONS, Clients, ClientsFailed, failure
+from services.router.clients import TRANSACTION_OPTIONS, Clients, ClientsFailed, failure
 from services.router.health import Health
 from services.router.outlet import SMALL_PART_BYTES, Outlet
 from services.router.progress import Batch
@@ -56,7 +56,7 @@ class TransactionalPump(Pump):
 
     def _make_outlet(self, clients: Clients) -> Outlet:
         name = f"isthmus-router-{clients.instance or uuid4()}"
-        producer = clients.producer({**PRODUCER_OPTIONS, **TRANSACTION_OPTIONS, "transactional.id": name})
+        producer = clients.producer({**clients.producer_options(), **TRANSACTION_OPTIONS, "transactional.id": name})
         self._begun: float | None = None
         self._taken: dict[tuple[str, int], int] = {}
         try:

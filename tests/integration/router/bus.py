@@ -41,7 +41,7 @@ class Record:
 class Reader:
     """Reads topics from their start and keeps every record."""
 
-    def __init__(self, bootstrap: str, topics: tuple[str, ...] = (*DOMAIN_TOPICS, DEAD_LETTER)) -> None:
+    def __init__(self, bootstrap: str, topics: tuple[str, ...] = (*DOMAIN_TOPICS, DEAD_LETTER), **options: str) -> None:
         self.records: list[Record] = []
         self._consumer = Consumer(
             {
@@ -49,6 +49,7 @@ class Reader:
                 "group.id": f"reader-{secrets.token_hex(4)}",
                 "enable.auto.commit": False,
                 "fetch.message.max.bytes": 16_777_216,
+                **{name.replace("_", "."): value for name, value in options.items()},
             }
         )
         metadata = self._consumer.list_topics(timeout=10)

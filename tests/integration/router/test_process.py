@@ -23,10 +23,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from events.catalogue import DEAD_LETTER, INGRESS, SAGAS
 from events.codec import encode
 from resources.kafka import KafkaResource
-from services.router import pump
+from services.router.clients import PRODUCER_OPTIONS
 from services.router.dead_letter import DeadLetter, original
 from services.router.health import Health
 from services.router.metrics import Metrics
+from services.router.outlet import Outlet
 from services.router.routing import route
 from services.router.service import run
 from tests.conftest import ROOT, free_port
@@ -82,13 +83,21 @@ def test_topics_with_low_limits_lose_nothing(small_limits: str) -> None:
     large = encode("isthmus.saga.step", {**STEP, "error": "x" * 3_000_000}, subject="large", source="/t", id="1")
     medium = encode("isthmus.saga.step", {**STEP, "error": "x" * 3_000}, subject="medium", source="/t", id="2")
     to.produce(INGRESS, large, "large")
-    to.produce(INGRESS, medium, "medium")
+    small = [encode("isthmus.saga.step", STEP, subject="small", source="/t", id=f"s{number}") for number in range(40)]
+    for value in small[:20]:
+        to.produce(INGRESS, value, "small", partition=0)
+    to.produce(INGRESS, medium, "medium", partition=0)
+    for value in small[20:]:
+        to.produce(INGRESS, value, "small", partition=0)
     to.flush(10)
     reader = Reader(small_limits)
     with in_process(small_limits):
         letters = reader.with_key(b"large", count=7)
         (refused,) = reader.with_key(b"medium")
+        neighbours = reader.with_key(b"small", count=40)
     reader.close()
+    assert {each.topic for each in neighbours} == {SAGAS}, "refused with the record that was too large"
+    assert [each.value for each in neighbours] == small
     assert original([DeadLetter(each.key, each.value, each.headers) for each in letters])[1] == large
     assert {each.header("isthmus-reason") for each in letters} == {"too-large"}
     assert (refused.topic, refused.value) == (DEAD_LETTER, medium)
@@ -98,14 +107,14 @@ def test_topics_with_low_limits_lose_nothing(small_limits: str) -> None:
 
 def test_a_full_queue_holds_consumption_back_and_loses_nothing(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
     waits = Counter[str]()
-    patient = pump.Pump._wait_for_room
+    patient = Outlet._wait_for_room
 
-    def counted(self: pump.Pump) -> None:
+    def counted(self: Outlet) -> None:
         waits["n"] += 1
         patient(self)
 
-    monkeypatch.setattr(pump.Pump, "_wait_for_room", counted)
-    monkeypatch.setitem(pump.PRODUCER_OPTIONS, "queue.buffering.max.messages", 20)
+    monkeypatch.setattr(Outlet, "_wait_for_room", counted)
+    monkeypatch.setitem(PRODUCER_OPTIONS, "queue.buffering.max.messages", 20)
     source, reader = f"/full/{time.time_ns()}", Reader(bootstrap)
     write(producer(bootstrap), source, range(3000))
     with in_process(bootstrap):
@@ -118,10 +127,10 @@ def test_a_full_queue_holds_consumption_back_and_loses_nothing(bootstrap: str, m
 def test_a_defect_of_ours_does_not_stop_the_bus(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source, reader = f"/defect/{time.time_ns()}", Reader(bootstrap)
 
-    def defective(value: Any, key: bytes | None, *rest: Any) -> Any:
+    def defective(value: Any, key: bytes | None, *rest: Any, **options: Any) -> Any:
         if (key or b"").endswith(b"/3"):
             raise RuntimeError("a text that could hold a value of the event")
-        return route(value, key, *rest)
+        return route(value, key, *rest, **options)
 
     monkeypatch.setattr("services.router.pump.route", defective)
     write(producer(bootstrap), source, range(1, 10))
