@@ -14,6 +14,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException, Producer
 
+from events.compiled import Schemas
 from resources.kafka import KafkaResource
 from resources.settings import Settings, get_settings
 from services.router.clients import Fenced
@@ -21,6 +22,8 @@ from services.router.health import Health
 from services.router.ingest import Ingest, Limits
 from services.router.logs import configure
 from services.router.metrics import Metrics
+from services.router.registry import schemas_of
+from services.router.registry_client import RegistryError
 from services.router.sender import Sender
 from services.router.service import run
 from services.router.table import BadTable
@@ -44,6 +47,11 @@ def main() -> int:
     kafka = KafkaResource(attempts=1, timeout=5.0)
     health = Health(Metrics())
     try:
+        schemas = schemas_of(settings, lambda topic: kafka.ensure_topics([topic]))
+    except RegistryError as error:
+        print(str(error), file=sys.stderr)
+        return 1
+    try:
         listener = listen(settings.router_host, settings.router_port)
     except OSError as error:
         print(
@@ -56,7 +64,7 @@ def main() -> int:
         with ExitStack() as stack:
             # Closed in the opposite order: requests in flight are answered before their producer goes.
             sender = stack.enter_context(closing(_sender(kafka, settings, health)))
-            address = stack.enter_context(serving(health, listener, _ingest(sender, settings, health, stop)))
+            address = stack.enter_context(serving(health, listener, _ingest(sender, settings, health, stop, schemas)))
             announced = Event()
 
             def announce() -> None:
@@ -70,6 +78,7 @@ def main() -> int:
                 health,
                 settings.pii_secret(),
                 stop,
+                schemas=schemas,
                 table=settings.router_table,
                 instance=settings.router_instance,
                 transactional=settings.router_transactional,
@@ -102,11 +111,11 @@ def _sender(kafka: KafkaResource, settings: Settings, health: Health) -> Sender:
     )
 
 
-def _ingest(sender: Sender, settings: Settings, health: Health, stop: Event) -> Ingest:
+def _ingest(sender: Sender, settings: Settings, health: Health, stop: Event, schemas: Schemas) -> Ingest:
     limits = Limits(settings.ingest_max_body_bytes, settings.ingest_max_events, settings.ingest_timeout_seconds)
     tokens = settings.ingest_secrets()
     log.info("events are taken by HTTP from %s", ", ".join(sorted(tokens)))
-    return Ingest(sender, tokens, limits, health.metrics.ingest, stop.is_set)
+    return Ingest(sender, tokens, limits, health.metrics.ingest, stop.is_set, schemas=schemas)
 
 
 if __name__ == "__main__":

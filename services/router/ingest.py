@@ -27,7 +27,8 @@ from starlette.responses import Response
 
 from events.catalogue import MAX_EVENT_BYTES
 from events.codec import record_key
-from events.validation import InvalidEvent, Reason, check
+from events.compiled import CATALOGUE, Compiled, Schemas
+from events.validation import InvalidEvent, Reason, SchemaUnavailable, check
 from services.router import binding
 from services.router.metrics import IngestMetrics
 from services.router.problems import Problem, of_refusal
@@ -66,8 +67,11 @@ class Ingest:
         limits: Limits,
         metrics: IngestMetrics,
         stopping: Callable[[], bool] = lambda: False,
+        *,
+        schemas: Schemas = CATALOGUE,
     ) -> None:
         self._sender = sender
+        self._schemas = schemas
         self._tokens = {name: sha256(token.encode()).digest() for name, token in tokens.items()}
         self._limits = limits
         self._metrics = metrics
@@ -206,7 +210,7 @@ class Ingest:
             if index and index % _TURN == 0:
                 await asyncio.sleep(0)
             try:
-                document, compiled = check(value, received)
+                document, compiled = await self._looked_at(value, received)
                 key = record_key(compiled.key, document["subject"], document["data"])
                 record = Record(key, value, [] if "traceparent" in document else traced)
                 if record.size > MAX_EVENT_BYTES:
@@ -225,6 +229,18 @@ class Ingest:
             status, outcome = (400, "malformed") if malformed else (422, "refused")
             raise Problem(status, outcome, detail, {"errors": errors})
         return records, ids
+
+    async def _looked_at(self, value: bytes, received: datetime) -> tuple[dict[str, Any], Compiled]:
+        try:
+            return check(value, received)
+        except InvalidEvent as refusal:
+            if refusal.reason is not Reason.UNKNOWN_TYPE or self._schemas is CATALOGUE:
+                raise
+        try:
+            # A registry may have to be asked: in a thread, so that nobody else waits for it.
+            return await asyncio.to_thread(check, value, received, self._schemas)
+        except SchemaUnavailable as error:
+            raise self._unavailable(str(error)) from None
 
     async def _send(self, records: list[Record], ids: list[str]) -> None:
         try:

@@ -21,11 +21,14 @@ from typing import Any, Final
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
 
 from events.catalogue import INGRESS
+from events.compiled import CATALOGUE, Schemas
+from events.validation import SchemaUnavailable
 from services.router.clients import CONSUMER_OPTIONS, Clients, ClientsFailed, failure, name_of
 from services.router.health import Health
 from services.router.lag import Lag
 from services.router.outlet import Outlet
 from services.router.progress import Batch, Partition, Progress
+from services.router.put_off import PutOff
 from services.router.refusals import RefusalLog
 from services.router.routing import Headers, Refused, Routed, route
 from services.router.tables import Tables
@@ -46,10 +49,11 @@ UNREADABLE: Final[Headers] = []
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the pump needs to know to route: the table in force, and the key of the keyed hash."""
+    """What the pump needs to know to route: the table in force, the key of the keyed hash, the schemas."""
 
     tables: Tables
     hash_key: bytes
+    schemas: Schemas = CATALOGUE
     condemned: dict[tuple[int, int], str] = field(default_factory=dict)
     """Records (partition, offset) that the broker refuses, and why: a transaction with one of them cannot succeed."""
 
@@ -66,6 +70,7 @@ class Pump:
         self._work = work
         self._outlet = self._make_outlet(clients)
         self._lag = Lag(self._consumer, self._metrics)
+        self._put_off = PutOff(self._consumer)
         self._on_routing = on_routing
         self._progress = Progress()
         self._assigned: set[Partition] = set()
@@ -108,6 +113,7 @@ class Pump:
 
     def _turn(self) -> None:
         self._work.tables.refresh()
+        self._put_off.again()
         if messages := self._consume():
             self._take(messages)
         self._outlet.producer.poll(0)
@@ -171,6 +177,7 @@ class Pump:
         headers = map(Message.headers, messages)
         # The first record of a batch speaks for it in the histograms of stages.
         marks: list[float] | None = [time.perf_counter()]
+        waiting: set[int] = set()
         for message in messages:
             try:
                 named: Headers | None = next(headers)
@@ -178,12 +185,17 @@ class Pump:
                 # Where a name is not UTF-8 the client returns a list with a hole, and an exception beside it. The
                 # interpreter looks for the latter only in a call that comes from C, such as map's.
                 named = UNREADABLE
+            if waiting and message.partition() in waiting:
+                continue
             kind, stamp = message.timestamp()
             # A producer's own timestamp proves nothing about when the record came.
             seconds = stamp / 1000 if kind == TIMESTAMP_LOG_APPEND_TIME else time.time()
             if marks:
                 self._metrics.stage("consume", max(0.0, time.time() - seconds))
-            self._one(message, named, seconds, batch, marks)
+            try:
+                self._one(message, named, seconds, batch, marks)
+            except SchemaUnavailable as error:
+                waiting.add(self._put_off.leave(message, batch, error))
             marks = None
         return batch
 
@@ -220,9 +232,12 @@ class Pump:
                 headers,
                 datetime.fromtimestamp(stamp, UTC),
                 self._work.hash_key,
+                schemas=self._work.schemas,
                 table=self._work.tables.current,
                 marks=marks,
             )
+        except SchemaUnavailable:
+            raise
         except Exception as error:  # noqa: BLE001 (a defect of ours must not stop the bus: the record waits as a dead letter)
             log.error("routing failed with %s; the record goes to the dead letters", type(error).__name__)
             return Refused("internal-error", type(error).__name__)
@@ -292,6 +307,7 @@ class Pump:
         self._assigned -= gone
         self._committable = {at: offset for at, offset in self._committable.items() if at not in gone}
         self._progress.forget(gone)
+        self._put_off.forget(gone)
 
     def _drain(self, seconds: float) -> None:
         left = self._outlet.flush(seconds)

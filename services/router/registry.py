@@ -44,7 +44,7 @@ _TOPIC_RETRY_SECONDS: Final = 5.0
 class RegistrySchemas:
     """Schemas of the catalogue and of a registry; ``make_topic`` is called for each topic that a schema names."""
 
-    def __init__(self, source: RegistrySource, *, make_topic: Callable[[str], None] = lambda _topic: None) -> None:
+    def __init__(self, source: RegistrySource, *, make_topic: Callable[[str], object] = lambda _topic: None) -> None:
         self._source = source
         self._make_topic = make_topic
         self._topics = set(TOPICS)
@@ -110,7 +110,7 @@ class RegistrySchemas:
         self._topics.add(topic)
 
 
-def schemas_of(settings: Settings, make_topic: Callable[[str], None]) -> Schemas:
+def schemas_of(settings: Settings, make_topic: Callable[[str], object]) -> Schemas:
     """Return the schemas that the settings name: the catalogue's, and those of a registry where there is one.
 
     Raises :class:`~services.router.registry_client.RegistryError` for settings that cannot be meant. The registry is

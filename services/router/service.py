@@ -15,6 +15,7 @@ from typing import Final
 from confluent_kafka import Consumer, Producer
 
 from events.catalogue import DOMAIN_TOPICS
+from events.compiled import CATALOGUE, Schemas
 from resources.errors import KafkaError
 from resources.kafka import KafkaResource
 from services.router.clients import Clients, ClientsFailed
@@ -35,6 +36,7 @@ def run(
     hash_key: bytes,
     stop: Event,
     *,
+    schemas: Schemas = CATALOGUE,
     table: Path | None = None,
     instance: str = "",
     transactional: bool = False,
@@ -54,7 +56,7 @@ def run(
         producer=lambda options: Producer({**kafka.config(), **options}),
         instance=instance,
     )
-    work = Work(Tables(table, health.metrics, ensure_topics=kafka.ensure_topics), hash_key)
+    work = Work(Tables(table, health.metrics, ensure_topics=kafka.ensure_topics), hash_key, schemas)
     pump = TransactionalPump if transactional else Pump
     delay = FIRST_DELAY
     commits = -1
