@@ -12,18 +12,19 @@ from uuid import UUID
 
 import orjson
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from cli.main import app
 from events.codec import encode
-from events.compiled import compiled_types
+from events.compiled import CATALOGUE, compiled_types
 from events.fields import keyed_hash
 from events.publication import publications, whole
 from events.refusals import SchemaUnavailable
 from events.schemas import envelope
 from resources.errors import KafkaUnavailable
-from resources.settings import get_settings
-from services.router.registry import HEADER, RegistrySchemas
+from resources.settings import Settings, get_settings
+from services.router.registry import HEADER, RegistrySchemas, schemas_of
 from services.router.registry_cache import RegistryCache
 from services.router.registry_client import MAX_SCHEMA_BYTES, NoAnswer, RegistryClient, RegistryError
 from services.router.registry_source import BELIEVED_SECONDS, LONGEST_DELAY, RegistrySource
@@ -574,6 +575,27 @@ def test_tls_with_a_ca_of_ones_own(tmp_path: Path) -> None:
             RegistryClient(registry.url).by_id(number)
         with pytest.raises(RegistryError, match="ISTHMUS_SCHEMA_REGISTRY_CA"):
             RegistryClient(registry.url, ca=tmp_path / "absent.pem")
+
+
+def test_settings_name_the_registry_and_it_is_not_asked_before_an_event_needs_it(tmp_path: Path) -> None:
+    assert schemas_of(Settings(home=tmp_path), print) is CATALOGUE
+    with serving() as registry:
+        registry.authorization = server.basic("ann", "s3cret")
+        number = registry.add(ORDER, order_schema())
+        settings = Settings(
+            home=tmp_path,
+            schema_registry_url=registry.url,
+            schema_registry_user="ann",
+            schema_registry_password=SecretStr("s3cret"),
+        )
+        assert "s3cret" not in repr(settings)
+        schemas = schemas_of(settings, print)
+        assert isinstance(schemas, RegistrySchemas)
+        assert not registry.requests
+        assert isinstance(route(framed(number, order()), b"", None, NOW, b"", schemas=schemas), Routed)
+        schemas.close()
+    with pytest.raises(RegistryError, match="ISTHMUS_SCHEMA_REGISTRY_URL"):
+        schemas_of(Settings(schema_registry_url="registry:8081"), print)
 
 
 def test_a_url_that_is_none_is_told_at_once() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +15,6 @@ import pytest
 from events.catalogue import DEAD_LETTER, INGRESS, SAGAS
 from events.codec import decode, encode
 from resources.kafka import KafkaResource
-from tests.conftest import ROOT
 from tests.integration.router import registry_server as server
 from tests.integration.router.bus import STEP, Reader, Router, producer, router
 from tests.integration.router.registry_server import Registry, serving
@@ -128,11 +124,3 @@ def test_ingestion_by_http_knows_the_registrys_types(
         registry.fault = server.status(500)
         assert post(life, event(unique("com.acme.other"), 1)) == 503
         assert post(life, step("still", 1)) == 202
-
-
-def test_settings_that_cannot_be_meant_stop_the_router_at_once(tmp_path: Path) -> None:
-    env = {**os.environ, "ISTHMUS_HOME": str(tmp_path), "ISTHMUS_SCHEMA_REGISTRY_URL": "registry:8081"}
-    command = [sys.executable, "-m", "services.router"]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert "ISTHMUS_SCHEMA_REGISTRY_URL must begin with http" in done.stderr
