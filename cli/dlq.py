@@ -130,8 +130,10 @@ def replay(
     actor: Annotated[str, typer.Option(help="Who replays; default: you.")] = "",
 ) -> None:
     """Put dead letters back on isthmus.ingress, repaired if need be; what would come straight back is not sent."""
+    from resources.settings import get_settings
     from resources.warehouse import WarehouseResource
     from services.router.letters import LetterError, LetterId, chosen
+    from services.router.registry import schemas_of
     from services.router.repair import Repair, edits
     from services.router.replay import Replay
 
@@ -149,7 +151,8 @@ def replay(
                 if ids
                 else [summary.id for summary in chosen(kafka, choice, progress=progress)]
             )
-        replayer = Replay(kafka, WarehouseResource(), actor or who(), repair)
+        schemas = schemas_of(get_settings(), lambda _topic: None)
+        replayer = Replay(kafka, WarehouseResource(), actor or who(), repair, schemas=schemas)
         steps, counts, ready = _planned(replayer.plan(wanted, again=again))
         _print_plan(steps, counts)
         if dry_run or not ready:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from events.codec import MalformedEvent, parse
+from events.compiled import CATALOGUE, Schemas
 from resources.errors import ResourceError
 from services.router.routing import Headers, Refused, Routed, route
 
@@ -70,9 +71,11 @@ def edits(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def verdict(value: bytes | None, key: bytes | None, headers: Headers, now: datetime) -> Routed | Refused:
-    """Return what the router would make of this record at ``now`` (UTC)."""
-    return route(value, key, headers, now, _ANY_KEY)
+def verdict(
+    value: bytes | None, key: bytes | None, headers: Headers, now: datetime, schemas: Schemas = CATALOGUE
+) -> Routed | Refused:
+    """Return what the router would make of this record at ``now`` (UTC); raises SchemaUnavailable as routing does."""
+    return route(value, key, headers, now, _ANY_KEY, schemas=schemas)
 
 
 def outline(value: bytes | None) -> Any:

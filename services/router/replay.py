@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from events.catalogue import DEAD_LETTER, INGRESS
+from events.compiled import CATALOGUE, Schemas
+from events.validation import SchemaUnavailable
 from resources.errors import ResourceError
 from resources.kafka import KafkaResource
 from resources.warehouse import Warehouse
@@ -92,12 +94,14 @@ class Replay:
         repair: Repair | None = None,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        schemas: Schemas = CATALOGUE,
     ) -> None:
         self._kafka = kafka
         self._warehouse = warehouse
         self._actor = actor
         self._repair = repair or Repair()
         self._clock = clock
+        self._schemas = schemas
 
     def plan(self, ids: Sequence[LetterId], *, again: bool = False) -> Iterator[Step]:
         """Yield what would become of each, nothing sent; ``again`` lets one pass that was replayed before."""
@@ -149,7 +153,10 @@ class Replay:
             outgoing = self._outgoing(letter)
         except (LetterError, RepairError) as error:
             return Step(letter.id, letter.reason, "unreadable", str(error))
-        answer = verdict(outgoing.value, outgoing.key, outgoing.headers, self._clock())
+        try:
+            answer = verdict(outgoing.value, outgoing.key, outgoing.headers, self._clock(), self._schemas)
+        except SchemaUnavailable as error:
+            return Step(letter.id, letter.reason, "refused", str(error))
         if isinstance(answer, Refused):
             return Step(letter.id, letter.reason, "refused", f"{answer.reason}: {answer.detail}")
         return Step(letter.id, letter.reason, "ready", f"{answer.type} to {answer.topic}")

@@ -28,6 +28,7 @@ from services.router.registry import HEADER, RegistrySchemas, schemas_of
 from services.router.registry_cache import RegistryCache
 from services.router.registry_client import MAX_SCHEMA_BYTES, NoAnswer, RegistryClient, RegistryError
 from services.router.registry_source import BELIEVED_SECONDS, LONGEST_DELAY, RegistrySource
+from services.router.repair import verdict
 from services.router.routing import Refused, Routed, route
 from tests.integration.router import registry_server as server
 from tests.integration.router.registry_server import Registry, serving
@@ -53,8 +54,8 @@ class World:
         self.topics: list[str] = []
         self.restart()
 
-    def restart(self) -> None:
-        client = RegistryClient(self.registry.url, connect_seconds=0.5, read_seconds=0.3)
+    def restart(self, read_seconds: float = 20.0) -> None:
+        client = RegistryClient(self.registry.url, read_seconds=read_seconds)
         self.source = RegistrySource(client, RegistryCache(self.folder, client.url), clock=self.clock)
         self.schemas = RegistrySchemas(self.source, make_topic=self.topics.append)
 
@@ -345,6 +346,16 @@ def test_an_unknown_id_is_refused_and_asked_again_after_a_minute_only(world: Wor
     assert world.routed(framed(1, order())).topic == "acme.orders"
 
 
+def test_a_dead_letter_can_be_put_back_once_its_schema_is_there(world: World) -> None:
+    def answer() -> Routed | Refused:
+        return verdict(framed(1, order()), b"k", [], NOW, world.schemas)
+
+    assert isinstance(answer(), Refused)
+    world.registry.add(ORDER, order_schema())
+    world.clock.now += BELIEVED_SECONDS
+    assert isinstance(answer(), Routed)
+
+
 @pytest.mark.parametrize("number", [2**32 - 1, 2**31])
 def test_an_id_that_no_registry_gives_is_refused_unasked(world: World, number: int) -> None:
     assert world.refused(framed(number, order())).reason == "unknown-schema"
@@ -404,12 +415,16 @@ FAULTS: dict[str, Callable[[Any], None]] = {
 def test_without_an_answer_an_event_waits_and_is_routed_once_there_is_one(world: World, fault: str) -> None:
     number = world.registry.add(ORDER, order_schema())
     world.registry.fault = FAULTS[fault]
+    if fault in ("slow", "dripping"):
+        world.restart(read_seconds=0.3)
     for value in (framed(number, order()), order()):
         with pytest.raises(SchemaUnavailable) as caught:
             world.fate(value)
         assert caught.value.retry_after > 0
         world.clock.now += LONGEST_DELAY * 2
     world.registry.fault = None
+    if fault in ("slow", "dripping"):
+        world.restart()
     assert world.routed(framed(number, order())).topic == "acme.orders"
     assert world.routed(order()).topic == "acme.orders"
 
