@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from services.router.clients import TRANSACTION_OPTIONS, Clients, ClientsFailed, failure
+from services.router.clients import TRANSACTION_OPTIONS, Clients, ClientsFailed, Fenced, failure
 from services.router.health import Health
 from services.router.outlet import SMALL_PART_BYTES, Outlet
 from services.router.progress import Batch
@@ -116,10 +116,15 @@ class TransactionalPump(Pump):
             self._failure = ClientsFailed("partitions of an open transaction were lost")
 
     def _close(self) -> None:
+        cause: Exception | None = None
         if self._begun is not None:
             try:
                 self._outlet.producer.purge(in_queue=True, in_flight=True, blocking=False)
                 self._outlet.producer.abort_transaction(1)
-            except KafkaException:
-                log.info("the open transaction is left to the broker to abort")
+            except KafkaException as error:
+                cause = failure(error.args[0])
+                log.info("the open transaction is left to the broker to abort: %s", cause)
         super()._close()
+        if isinstance(cause, Fenced):
+            # What was seen first may only have been a consequence: records that could not be delivered.
+            raise cause
