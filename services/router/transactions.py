@@ -124,6 +124,7 @@ class TransactionalPump(Pump):
             except KafkaException as error:
                 cause = failure(error.args[0])
                 log.info("the open transaction is left to the broker to abort: %s", cause)
+            self._begun = None  # closing the consumer gives its partitions back, which would commit
         super()._close()
         if isinstance(cause, Fenced):
             # What was seen first may only have been a consequence: records that could not be delivered.
