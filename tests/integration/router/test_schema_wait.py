@@ -61,7 +61,9 @@ def test_one_partition_waits_and_nothing_is_lost_doubled_or_out_of_order(
     registry.fault = server.status(500)
     value = b"\0" + (1).to_bytes(4) + event(kind, 7)
     settings = {"schema_registry_url": registry.url, "router_transactional": transactional}
-    KafkaResource(bootstrap=bootstrap).ensure_topics([topic])
+    kafka = KafkaResource(bootstrap=bootstrap)
+    kafka.ensure_topics([topic])
+    until(lambda: topic in kafka.topics([topic]))  # Kafka tells its clients a moment later
     reader, to = Reader(bootstrap, (SAGAS, DEAD_LETTER, topic)), producer(bootstrap)
     reader.poll()
     letters = sum(record.topic == DEAD_LETTER for record in reader.records)
