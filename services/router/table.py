@@ -148,7 +148,7 @@ class RoutingTable:
     """A table, ready for events; the empty one leaves everything to the catalogue."""
 
     def __init__(self, table: Table | None = None) -> None:
-        table = table or Table()
+        self.table = table = table or Table()
         self._routes = [
             _Compiled(route, _glob(route.when.type), _test(route.when), route.name.encode()[:64])
             for route in table.routes
