@@ -53,8 +53,6 @@ TRANSACTION_OPTIONS: Final[dict[str, Any]] = {
 
 # What a broker says of a record rather than of itself: such a record goes to the dead letters, all else is tried again.
 RECORD_ERRORS: Final = frozenset({"MSG_SIZE_TOO_LARGE", "INVALID_RECORD", "INVALID_MSG", "POLICY_VIOLATION"})
-# Another process acts under the same name: who goes on would throw the other out, and be thrown out again.
-FENCED_ERRORS: Final = frozenset({"_FENCED", "FENCED_INSTANCE_ID", "PRODUCER_FENCED"})
 
 
 class ClientsFailed(Exception):
@@ -95,7 +93,8 @@ def name_of(error: object) -> str:
 
 def failure(error: Any) -> Exception:
     """Return what an error of a client means for the loop."""
+    # Another process acts under the same name: who goes on would throw the other out, and be thrown out again.
     # A consumer says of a fatal error only that it is one; which, stands in its sentence.
-    if error.name() in FENCED_ERRORS or (error.name() == "_FATAL" and "fenced" in error.str()):
+    if error.name() == "FENCED_INSTANCE_ID" or (error.name() == "_FATAL" and "consumer fenced" in error.str()):
         return Fenced(name_of(error))
     return ClientsFailed(name_of(error))

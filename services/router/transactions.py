@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from services.router.clients import TRANSACTION_OPTIONS, Clients, ClientsFailed, Fenced, failure
+from services.router.clients import TRANSACTION_OPTIONS, Clients, ClientsFailed, Fenced, name_of
 from services.router.health import Health
 from services.router.outlet import SMALL_PART_BYTES, Outlet
 from services.router.progress import Batch
@@ -32,6 +32,7 @@ log = logging.getLogger("isthmus.router")
 SECONDS: Final = 0.05
 """How long a transaction stays open to take more in: each costs the broker a round trip a topic and a marker each."""
 _PATIENCE: Final = 10.0
+_NEWS: Final = 5.0
 
 
 class TransactionalOutlet(Outlet):
@@ -63,7 +64,7 @@ class TransactionalPump(Pump):
             # Ends what a killed router of the same name left open.
             producer.init_transactions(_PATIENCE)
         except KafkaException as error:
-            raise failure(error.args[0]) from None
+            raise ClientsFailed(name_of(error.args[0])) from None
         return TransactionalOutlet(producer, self._health, RefusalLog(log), self._work.condemned)
 
     def _take(self, messages: list[Any]) -> Batch:
@@ -107,7 +108,7 @@ class TransactionalPump(Pump):
                 return
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise failure(error.args[0]) from None
+                    raise ClientsFailed(name_of(error.args[0])) from None
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         super()._on_lost(consumer, partitions)
@@ -116,16 +117,27 @@ class TransactionalPump(Pump):
             self._failure = ClientsFailed("partitions of an open transaction were lost")
 
     def _close(self) -> None:
-        cause: Exception | None = None
         if self._begun is not None:
             try:
                 self._outlet.producer.purge(in_queue=True, in_flight=True, blocking=False)
                 self._outlet.producer.abort_transaction(1)
             except KafkaException as error:
-                cause = failure(error.args[0])
-                log.info("the open transaction is left to the broker to abort: %s", cause)
+                log.info("the open transaction is left to the broker to abort: %s", name_of(error.args[0]))
+                self._hear_of_a_twin()
             self._begun = None  # closing the consumer gives its partitions back, which would commit
         super()._close()
-        if isinstance(cause, Fenced):
+        if isinstance(self._failure, Fenced):
             # What was seen first may only have been a consequence: records that could not be delivered.
-            raise cause
+            raise self._failure
+
+    def _hear_of_a_twin(self) -> None:
+        """Wait for the group to say whether another router has this one's name.
+
+        A producer's epoch ends where another has its name, and where a transaction stayed open for too long, since the
+        process was held up, say. The broker says the same of both; but of another router the group tells the consumer,
+        within a heartbeat or two. In the latter case this one may go on.
+        """
+        deadline = time.monotonic() + _NEWS
+        while time.monotonic() < deadline and not isinstance(self._failure, Fenced):
+            self._without_errors(self._consumer.consume(1, 0.2))  # a record that comes is read again
+            self._health.turned()

@@ -67,6 +67,25 @@ def test_kills_neither_lose_nor_double_what_committed_readers_see(own: str, tmp_
     reader.close()
 
 
+def test_a_router_that_was_held_up_goes_on(own: str, tmp_path: Path) -> None:
+    """Its transaction is aborted and its partitions are taken: nobody else has its name, so it begins anew."""
+    source = f"/held/{time.time_ns()}"
+    to = producer(own)
+    reader = Reader(own, isolation_level="read_committed")
+    with router(own, tmp_path, router_transactional="true", router_instance="held") as held:
+        write(to, source, range(COUNT))
+        while held.metric("delivered_total") == 0:
+            time.sleep(0.01)
+        held.process.send_signal(signal.SIGSTOP)
+        time.sleep(13)  # a transaction may take 10 s, a member be silent for 6
+        held.process.send_signal(signal.SIGCONT)
+        found = all_there(source, COUNT, reader)
+        assert held.process.poll() is None
+    assert found.total() == COUNT
+    assert in_order(reader.records, source)
+    reader.close()
+
+
 def test_what_the_broker_refuses_in_a_transaction_is_a_dead_letter_and_holds_nothing_up(
     own: str, tmp_path: Path
 ) -> None:
