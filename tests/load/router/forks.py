@@ -12,16 +12,27 @@ import multiprocessing
 import os
 import signal
 import sys
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from typing import Final
 
 _FORKS: Final = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.load.router.warm"])
 
 
+def _end_with_the_harness() -> None:
+    """End this process when the one that asked for it is gone: a harness that is killed stops nothing itself."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
 def _run(env: dict[str, str], log: str) -> None:
     """Be ``python -m services.router`` with this environment; what it says goes to ``log``."""
+    Thread(target=_end_with_the_harness, daemon=True).start()
     os.environ.update(env)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)
