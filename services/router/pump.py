@@ -303,6 +303,9 @@ class Pump:
         self._let_go(partitions)
 
     def _let_go(self, partitions: list[TopicPartition]) -> None:
+        if self._paused and partitions:
+            # The client remembers a pause beyond the assignment: given back, they would stay silent for ever.
+            self._consumer.resume(partitions)
         gone = {(at.topic, at.partition) for at in partitions}
         self._assigned -= gone
         self._committable = {at: offset for at, offset in self._committable.items() if at not in gone}

@@ -124,6 +124,30 @@ def test_a_full_queue_holds_consumption_back_and_loses_nothing(bootstrap: str, m
     assert waits["n"] > 0
 
 
+def test_a_router_that_paused_and_lost_its_partitions_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that does not answer makes it pause; for longer than a session, and its partitions are lost as well."""
+    monkeypatch.setattr("services.router.pump.MOST_IN_FLIGHT", 300)
+    monkeypatch.setattr("services.router.pump.MAX_BATCH", 100)
+    broker = Broker(tmp_path)
+    life = broker.run()
+    process = next(life)
+    KafkaResource(bootstrap=broker.bootstrap).ensure_topics()
+    count = 60_000
+    write(producer(broker.bootstrap), "/pause", range(count))
+    reader = Reader(broker.bootstrap)
+    with in_process(broker.bootstrap) as metrics:
+        deadline = time.monotonic() + 60
+        while metrics.delivered < 100:
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(9)
+        assert metrics.paused, "it did not pause: the test shows nothing"
+        process.send_signal(signal.SIGCONT)
+        all_there("/pause", count, reader)
+    reader.close()
+    life.close()
+
+
 def test_a_defect_of_ours_does_not_stop_the_bus(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source, reader = f"/defect/{time.time_ns()}", Reader(bootstrap)
 
