@@ -20,8 +20,6 @@ from services.router.table import RoutingTable
 
 __all__ = ["Headers", "Refused", "Routed", "is_ambiguous", "route"]
 
-__all__ = ["Headers", "Refused", "Routed", "is_ambiguous", "route"]
-
 _SPACED_COLONS: Final = (b" :", b"\n:", b"\t:", b"\r:")
 _CATALOGUE_ALONE: Final = RoutingTable()
 
