@@ -136,6 +136,7 @@ def replay(
     from services.router.registry import schemas_of
     from services.router.repair import Repair, edits
     from services.router.replay import Replay
+    from services.router.table import BadTable, load
 
     with explained():
         choice = _choice(reason, type, source, since, until)
@@ -151,8 +152,13 @@ def replay(
                 if ids
                 else [summary.id for summary in chosen(kafka, choice, progress=progress)]
             )
-        schemas = schemas_of(get_settings(), lambda _topic: None)
-        replayer = Replay(kafka, WarehouseResource(), actor or who(), repair, schemas=schemas)
+        settings = get_settings()
+        schemas = schemas_of(settings, lambda _topic: None)
+        try:
+            table = load(settings.router_table.read_text()) if settings.router_table else None
+        except BadTable as error:
+            raise LetterError(f"the routing table {settings.router_table} cannot be used: {error}") from None
+        replayer = Replay(kafka, WarehouseResource(), actor or who(), repair, schemas=schemas, table=table)
         steps, counts, ready = _planned(replayer.plan(wanted, again=again))
         _print_plan(steps, counts)
         if dry_run or not ready:

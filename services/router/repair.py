@@ -16,6 +16,7 @@ from events.codec import MalformedEvent, parse
 from events.compiled import CATALOGUE, Schemas
 from resources.errors import ResourceError
 from services.router.routing import Headers, Refused, Routed, route
+from services.router.table import RoutingTable
 
 _SHOWN: Final = frozenset({"specversion", "type", "dataschema", "datacontenttype", "time", "id", "source"})
 _SCALARS: Final = {bool: "<boolean>", int: "<number>", float: "<number>", type(None): "<null>"}
@@ -72,10 +73,16 @@ def edits(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def verdict(
-    value: bytes | None, key: bytes | None, headers: Headers, now: datetime, schemas: Schemas = CATALOGUE
+    value: bytes | None,
+    key: bytes | None,
+    headers: Headers,
+    now: datetime,
+    *,
+    schemas: Schemas = CATALOGUE,
+    table: RoutingTable | None = None,
 ) -> Routed | Refused:
     """Return what the router would make of this record at ``now`` (UTC); raises SchemaUnavailable as routing does."""
-    return route(value, key, headers, now, _ANY_KEY, schemas=schemas)
+    return route(value, key, headers, now, _ANY_KEY, schemas=schemas, table=table or RoutingTable())
 
 
 def outline(value: bytes | None) -> Any:

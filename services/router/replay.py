@@ -25,6 +25,7 @@ from resources.warehouse import Warehouse
 from services.router.letters import REPLAYED, REPLAYED_BY, Letter, LetterError, LetterId, fetch, parts, restored
 from services.router.repair import Repair, RepairError, verdict
 from services.router.routing import Headers, Refused
+from services.router.table import RoutingTable
 
 ACTION: Final = "dead_letter.replay"
 FAILED: Final = "dead_letter.replay_failed"
@@ -95,6 +96,7 @@ class Replay:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         schemas: Schemas = CATALOGUE,
+        table: RoutingTable | None = None,
     ) -> None:
         self._kafka = kafka
         self._warehouse = warehouse
@@ -102,6 +104,7 @@ class Replay:
         self._repair = repair or Repair()
         self._clock = clock
         self._schemas = schemas
+        self._table = table
 
     def plan(self, ids: Sequence[LetterId], *, again: bool = False) -> Iterator[Step]:
         """Yield what would become of each, nothing sent; ``again`` lets one pass that was replayed before."""
@@ -154,7 +157,8 @@ class Replay:
         except (LetterError, RepairError) as error:
             return Step(letter.id, letter.reason, "unreadable", str(error))
         try:
-            answer = verdict(outgoing.value, outgoing.key, outgoing.headers, self._clock(), self._schemas)
+            record = outgoing.value, outgoing.key, outgoing.headers
+            answer = verdict(*record, self._clock(), schemas=self._schemas, table=self._table)
         except SchemaUnavailable as error:
             return Step(letter.id, letter.reason, "refused", str(error))
         if isinstance(answer, Refused):

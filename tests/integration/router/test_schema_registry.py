@@ -348,7 +348,7 @@ def test_an_unknown_id_is_refused_and_asked_again_after_a_minute_only(world: Wor
 
 def test_a_dead_letter_can_be_put_back_once_its_schema_is_there(world: World) -> None:
     def answer() -> Routed | Refused:
-        return verdict(framed(1, order()), b"k", [], NOW, world.schemas)
+        return verdict(framed(1, order()), b"k", [], NOW, schemas=world.schemas)
 
     assert isinstance(answer(), Refused)
     world.registry.add(ORDER, order_schema())
