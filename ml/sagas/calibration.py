@@ -15,14 +15,15 @@ from sklearn.linear_model import LogisticRegression
 from ml.sagas.estimators import log_odds
 
 Floats = NDArray[np.float64]
-Method = Literal["platt", "beta", "isotonic"]
+Method = Literal["none", "platt", "beta", "isotonic"]
 
 
 class Calibrator:
     """A monotone map of log-odds to a probability, fitted on predictions for sagas later than the training ones.
 
     ``platt`` (Platt 1999) has two parameters, ``beta`` (Kull et al. 2017) three, ``isotonic`` as many as it likes:
-    where few sagas stand behind many prefixes, few parameters hold better.
+    where few sagas stand behind many prefixes, few parameters hold better. ``none`` takes the log-odds as they are:
+    a likelihood with a strong penalty and a free intercept gives probabilities already.
     """
 
     def __init__(self, method: Method = "platt") -> None:
@@ -33,6 +34,8 @@ class Calibrator:
         self.constant_: float | None = None
         if y.min() == y.max():
             self.constant_ = float(y[0])
+        elif self.method == "none":
+            pass
         elif self.method == "isotonic":
             self.isotonic_ = IsotonicRegression(y_min=0.001, y_max=0.999, out_of_bounds="clip").fit(
                 odds, y, sample_weight=weight
@@ -45,6 +48,8 @@ class Calibrator:
         """Return calibrated probabilities."""
         if self.constant_ is not None:
             return np.full(len(odds), self.constant_)
+        if self.method == "none":
+            return np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float64)
         if self.method == "isotonic":
             return np.asarray(self.isotonic_.predict(odds), dtype=np.float64)
         return np.asarray(self.linear_.predict_proba(self._terms(odds))[:, 1], dtype=np.float64)

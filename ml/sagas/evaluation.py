@@ -63,6 +63,17 @@ def calibration_error(y: NDArray[Any], p: Floats, *, bins: int = BINS) -> float:
     return float(sum(len(part) * abs(np.mean(share[part]) - np.mean(p[part])) for part in parts) / len(order))
 
 
+def calibration_floor(p: Floats, saga_ids: NDArray[Any], *, count: int = 200, seed: int = 0) -> Floats:
+    """Return ``count`` draws of the error that these probabilities would show if each of them held exactly.
+
+    A saga has one uniform draw, and a prefix counts as positive where that lies below its probability: each prefix is
+    right for certain, and the prefixes of a saga go together as those of one label do.
+    """
+    _, of = np.unique(saga_ids.astype(str), return_inverse=True)
+    random, sagas = np.random.default_rng(seed), int(of.max()) + 1
+    return np.array([calibration_error(random.random(sagas)[of] < p, p) for _ in range(count)])
+
+
 def reliability(y: NDArray[Any], p: Floats, *, bins: int = BINS) -> list[tuple[float, float, int]]:
     """Return mean probability, share and size of each bin of equal mass, ascending."""
     order = np.argsort(p, kind="stable")

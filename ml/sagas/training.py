@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def ended_before(prefixes: Prefixes, at_us: int) -> Prefixes:
     return prefixes.where(prefixes.known_us < at_us)
 
 
-def censoring_weights(training: Prefixes, every: Prefixes, at_us: int, *, most: float = 5.0) -> Floats:
+def censoring_weights(training: Prefixes, every: Prefixes, at_us: int, *, most: float = 3.0) -> Floats:
     """Return a weight for each training row: one over the chance that a saga that lasts so long had ended by ``at_us``.
 
     A saga that lasts d had ended where it began at least d before; ``every`` are the labelled sagas that had begun by
@@ -108,37 +109,50 @@ def censoring_weights(training: Prefixes, every: Prefixes, at_us: int, *, most: 
     return np.asarray(np.clip(1 / np.maximum(chance, 1e-9), 1.0, most), dtype=np.float64)
 
 
-def recipe(features: FeatureSet, name: str) -> Any:
-    """Return an unfitted estimator: a baseline or ours, with the settings that time-ordered validation chose."""
+def saga_weights(rows: Prefixes) -> Floats:
+    """Return a weight for each row by which every saga counts the same, however many prefixes it has; the mean is 1.
+
+    What is learned is a saga's fate, and a saga of forty prefixes is no more evidence of it than one of ten.
+    """
+    _, of, sizes = np.unique(rows.saga_ids.astype(str), return_inverse=True, return_counts=True)
+    return np.asarray(sizes.mean() / sizes[of], dtype=np.float64)
+
+
+def recipe(features: FeatureSet, name: str, blend: tuple[float, float] = (0.003, 0.5)) -> Any:
+    """Return an unfitted estimator: a baseline or ours, with the settings that time-ordered validation chose.
+
+    ``blend`` is that of :class:`~ml.sagas.types.SagaType`.
+    """
     counts = features.count_columns
     match name:
         case "constant":
             return estimators.constant()
         case "logistic":
             kinds = estimators.column_kinds(features)
-            return estimators.linear(kinds, [*counts, features.names.index("amount")], c=0.003)
+            return estimators.linear(kinds, [*counts, features.names.index("amount")], c=0.001)
         case "plain":
             return estimators.boosted(counts, max_iter=80, max_features=1.0)
         case "boosting":
             return estimators.boosted([*counts, features.names.index("amount")], max_iter=80, max_features=1.0)
         case _:
-            return challenger(features)
+            return challenger(features, *blend)
 
 
-def challenger(features: FeatureSet) -> Any:
+def challenger(features: FeatureSet, c: float, boosting: float) -> Any:
     """Return our estimator: a penalised linear model over a rich design, blended with cautious boosting.
 
-    Boosting is not shown the calendar, nor who works: it splits on chance there, which the penalty does not.
+    Neither is shown the calendar, nor boosting who works: it splits on chance there, which the penalty does not.
     """
     kinds = estimators.column_kinds(features)
-    everything = range(len(features.features))
-    lasting = [
-        place
-        for place in everything
-        if kinds[place] not in ("hour", "weekday") and features.names[place] not in ("worker", "first worker")
-    ]
+    amount = features.names.index("amount")
+    timeless = [place for place, kind in enumerate(kinds) if kind not in ("hour", "weekday")]
+    nameless = [place for place in timeless if kinds[place] != "worker"]
     return estimators.Blend(
-        [estimators.linear(kinds, everything, c=0.003), estimators.boosted(lasting, max_iter=80)], [0.5, 0.5]
+        [
+            estimators.linear(kinds, timeless, c=c),
+            estimators.boosted(nameless, amount=amount, max_iter=80),
+        ],
+        [1 - boosting, boosting],
     )
 
 
@@ -149,17 +163,19 @@ def fit_calibrated(
     weight: Floats,
     *,
     folds: tuple[float, ...] = FOLDS,
-    method: Method = "platt",
+    method: Method = "none",
     seed: int = 0,
     most_rows: int = MOST_ROWS,
 ) -> tuple[Any, Calibrator]:
-    """Return an estimator fitted on ``rows`` and a calibrator fitted on predictions for later sagas.
+    """Return an estimator fitted on ``rows`` and its calibrator.
 
-    Each fold's estimator learns from sagas that had ended before the fold begins and predicts those that began in it.
+    Unless the method is ``none``, the calibrator is fitted on predictions for later sagas: each fold's estimator
+    learns from sagas that had ended before the fold begins and predicts those that began in it.
     """
     y, rank = classes(rows, outcome), _rank_of_start(rows)
+    spans = () if method == "none" else tuple(zip(folds, (*folds[1:], 1.01), strict=True))
     odds, held = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
-    for low, high in zip(folds, (*folds[1:], 1.01), strict=True):
+    for low, high in spans:
         inside = (rank >= low) & (rank < high)
         if not inside.any():
             continue
@@ -204,7 +220,7 @@ def train(
     draws: int = 300,
     folds: tuple[float, ...] = FOLDS,
     seed: int = 0,
-    make: Recipe = recipe,
+    make: Recipe | None = None,
     most_rows: int = MOST_ROWS,
 ) -> Trained:
     """Train every arm on ``training`` and score all on ``later``; both hold labelled, strict prefixes only.
@@ -213,7 +229,8 @@ def train(
     """
     for part, rows in (("training", training), ("later", later)):
         require(rows, outcome.name, part, least=LEAST_SAGAS if part == "training" else LEAST_SAGAS // 4)
-    weight = np.ones(len(training)) if weight is None else weight
+    make = make or partial(recipe, blend=kind.blend)
+    weight = saga_weights(training) * (1.0 if weight is None else weight)
     y, sampled = classes(later, outcome.name), Draws(later.saga_ids, count=draws, seed=seed)
     scored: dict[str, Scored] = {}
     model: FailureModel | None = None
@@ -229,6 +246,7 @@ def train(
                 folds=folds,
                 seed=seed,
                 most_rows=most_rows,
+                method=kind.calibration,
             )
         model = FailureModel(kind.name, outcome.name, features, fitted, calibrator, threshold)
         scored[name] = score(name, model.score(later.x), y, later, sampled)

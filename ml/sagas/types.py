@@ -35,6 +35,10 @@ class SagaType:
     other text by its last step whose name begins so. ``labels`` maps that to an outcome's name; a saga whose key is
     not there is left out. ``sealed_by``: a prefix that counts ends before the first event that fulfils one of these,
     and before the event that labels: what comes after gives the answer away.
+
+    ``blend`` is how ours is put together: the penalty's C of its linear part and the share of its boosted part.
+    ``calibration`` is ``platt`` where the share of failures moves with what fails, ``none`` where sagas last so long
+    that out-of-time predictions rest on the quick ones alone, whose share is not that of all.
     """
 
     name: str
@@ -44,6 +48,8 @@ class SagaType:
     sealed_by: tuple[Where, ...] = ()
     longest: int = 40
     load: Literal["none", "participants"] = "none"
+    blend: tuple[float, float] = (0.003, 0.5)
+    calibration: Literal["none", "platt"] = "platt"
 
 
 ORDER = SagaType(
@@ -65,6 +71,8 @@ LOAN_APPLICATION = SagaType(
     labels={"O_ACCEPTED": "accepted", "O_DECLINED": "declined", "O_CANCELLED": "cancelled"},
     label_by="O_",
     sealed_by=tuple(Where(step) for step in ("A_APPROVED", "A_ACTIVATED", "A_REGISTERED", "A_CANCELLED", "A_DECLINED")),
+    blend=(0.0005, 0.25),
+    calibration="none",
 )
 #: The types with an outcome of their own; any other is judged by :func:`default_type`.
 TYPES: Mapping[str, SagaType] = {one.name: one for one in (ORDER, LOAN_APPLICATION)}

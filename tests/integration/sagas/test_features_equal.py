@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from assets.sagas import data
-from benchmarks.saga_events import saga_table
+from benchmarks._saga_table import saga_table
 from examples.datasets import open_folder
 from examples.shop import traffic
 from ml.sagas.stream import in_process, saga_events, vocabulary

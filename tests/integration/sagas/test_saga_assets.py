@@ -11,7 +11,7 @@ import pytest
 
 from assets.sagas import saga_features, saga_model, saga_predictions
 from assets.sagas.learning import model_name
-from benchmarks.saga_events import saga_table
+from benchmarks._saga_table import saga_table
 from examples.shop import traffic
 from resources.decisions import DecisionStore
 from resources.kafka import KafkaResource

@@ -8,8 +8,16 @@ from sklearn.metrics import roc_auc_score
 
 from ml.sagas import training
 from ml.sagas.calibration import Calibrator
-from ml.sagas.estimators import Columns, Design
-from ml.sagas.evaluation import Draws, auc_by_length, calibration_error, interval, operating_point, reliability
+from ml.sagas.estimators import INDICATOR, WORKER, Columns, Design, divided_by
+from ml.sagas.evaluation import (
+    Draws,
+    auc_by_length,
+    calibration_error,
+    calibration_floor,
+    interval,
+    operating_point,
+    reliability,
+)
 from ml.sagas.features import Vocabulary, feature_set
 from ml.sagas.promotion import judge
 from ml.sagas.stream import Prefixes
@@ -53,6 +61,15 @@ def test_the_calibration_of_a_constant_does_not_depend_on_the_rows_order() -> No
     assert calibration_error(y, np.full(1000, 0.5)) == pytest.approx(0.0)
 
 
+def test_the_floor_is_the_error_of_probabilities_that_hold() -> None:
+    p, ids = RANDOM.random(3000), np.arange(3000).astype(str)
+    y = (RANDOM.random(3000) < p).astype(int)
+    alone = calibration_floor(p, ids, count=60)
+    assert alone.min() * 0.8 < calibration_error(y, p) < alone.max() * 1.2
+    # Ten prefixes for each saga: fewer draws behind the same rows, so more of the error is the draw.
+    assert calibration_floor(np.repeat(p[:300], 10), np.repeat(ids[:300], 10), count=60).mean() > 1.5 * alone.mean()
+
+
 def test_intervals_draw_whole_sagas() -> None:
     """Copies of a prefix within its saga add no certainty."""
     y, score = RANDOM.integers(0, 2, 100), RANDOM.random(100)
@@ -67,6 +84,11 @@ def test_the_operating_point_follows_the_costs() -> None:
     assert threshold == pytest.approx(0.1)
     assert cost == pytest.approx(1 / 3)
     assert without == pytest.approx(2 / 3)
+
+
+def test_uncalibrated_log_odds_are_taken_as_they_are() -> None:
+    odds = np.array([-1.0, 0.0, 2.0])
+    assert Calibrator("none").fit(odds, np.array([0, 1, 1])).predict(odds) == pytest.approx(1 / (1 + np.exp(-odds)))
 
 
 @pytest.mark.parametrize("method", ["platt", "beta", "isotonic"])
@@ -88,12 +110,28 @@ def test_columns_that_hold_nothing_are_dropped() -> None:
     assert Columns([0, 1, 2]).fit(x).transform(x).shape == (5, 1)
 
 
+def test_round_amounts_are_seen() -> None:
+    asked = np.array([5_000.0, 4_250.0, 0.0, np.nan, 10_000.0])
+    assert divided_by(asked).sum(axis=1).tolist() == [4, 0, 0, 0, 5]
+    x = np.column_stack([np.arange(5.0), asked])
+    assert Columns([0], amount=1).fit(x).transform(x).tolist() == [[0, 4], [1, 0], [2, 0], [3, 0], [4, 5]]
+
+
+def test_a_rare_value_is_penalised_like_a_frequent_one() -> None:
+    """The width of an indicator's column is the same however rare it is, and smaller for a worker."""
+    codes = np.repeat([0.0, 1.0], [950, 50])
+    for kind, width in (("category", INDICATOR), ("worker", WORKER)):
+        design = Design([kind]).fit(codes[:, None]).transform(codes[:, None])
+        assert np.ptp(design, axis=0) == pytest.approx([width, width])
+
+
 def test_the_design_is_finite_whatever_is_missing() -> None:
-    kinds = ["category", "count", "time", "hour", "weekday", "amount"]
-    x = np.column_stack([RANDOM.integers(0, 3, 200).astype(float), *(RANDOM.random(200) * 20 for _ in kinds[1:])])
+    kinds = ["category", "worker", "count", "time", "hour", "weekday", "position", "amount"]
+    codes = (RANDOM.integers(0, 3, 200).astype(float) for _ in range(2))
+    x = np.column_stack([*codes, *(RANDOM.random(200) * 20 for _ in kinds[2:])])
     design = Design(kinds).fit(x)
-    assert np.isfinite(design.transform(np.full((3, 6), np.nan))).all()
-    assert design.transform(x).std() == pytest.approx(1, abs=0.2)
+    assert np.isfinite(design.transform(np.full((3, len(kinds)), np.nan))).all()
+    assert design.transform(x)[:, np.isnan(design.scale_)].std() == pytest.approx(1, abs=0.2)
 
 
 def sagas(count: int, *, signal: float = 1.0, start: int = 0) -> Prefixes:
@@ -152,6 +190,14 @@ def test_sagas_that_last_long_weigh_more_for_those_that_had_not_ended() -> None:
     assert weight[lasted > 1_000_000] == pytest.approx(4 / 3, abs=0.02)
     assert weight[lasted < 1_000_000] == pytest.approx(1.0, abs=0.01)
     assert weight[lasted > 1_000_000].sum() == pytest.approx(weight[lasted < 1_000_000].sum(), rel=0.02)
+
+
+def test_every_saga_counts_the_same() -> None:
+    rows = sagas(3)
+    rows = rows.where(np.array([True, True, True, True, False, False, True, True, False]))
+    weight = training.saga_weights(rows)
+    assert weight.mean() == pytest.approx(1)
+    assert [weight[rows.saga_ids == saga].sum() for saga in ("s0", "s1", "s2")] == pytest.approx([2, 2, 2])
 
 
 def test_promotion_needs_a_gain_that_is_certain_and_calibration() -> None:
