@@ -41,6 +41,8 @@ def label_sagas(
 ) -> Labels:
     """Return the labels of sagas from their step events, which stand saga by saga in order.
 
+    Where the ending labels, no prefix reaches it: a step of the ending's time or later is not part of one.
+
     ``endings`` has for each ended saga its key (see :class:`SagaType`) and its time in microseconds.
     """
     ids = np.asarray(saga_ids, dtype=object)
@@ -63,6 +65,9 @@ def label_sagas(
                 break
         if kind.label_by == "ending":
             key = ending
+            if ending:
+                # A step of the ending's own microsecond is the one that ended it.
+                cut[saga] = min(cut[saga], np.searchsorted(us[begin:stop], ended_us, "left") + 1)
         else:
             for row in range(stop - 1, begin - 1, -1):
                 if names[row].startswith(kind.label_by):

@@ -34,7 +34,7 @@ class SagaType:
     ``label_by``: ``ending`` labels a saga by its ending (the key ``completed``, ``business`` or ``technical``), any
     other text by its last step whose name begins so. ``labels`` maps that to an outcome's name; a saga whose key is
     not there is left out. ``sealed_by``: a prefix that counts ends before the first event that fulfils one of these,
-    and before the event that labels: what comes after gives the answer away.
+    and before the event or the ending that labels: what comes after, or with it, gives the answer away.
 
     ``blend`` is how ours is put together: the penalty's C of its linear part and the share of its boosted part.
     ``calibration`` is ``platt`` where the share of failures moves with what fails, ``none`` where sagas last so long

@@ -183,6 +183,18 @@ def test_an_order_is_labelled_by_its_ending_and_cut_before_compensation() -> Non
     assert labels.end_us.tolist() == [9, 4]
 
 
+def test_a_step_of_the_endings_own_time_is_no_prefix() -> None:
+    labels = label_sagas(
+        ORDER,
+        saga_ids=["x"] * 3 + ["y"] * 3,
+        steps=["reserve", "pay", "notify"] * 2,
+        statuses=["completed"] * 6,
+        us=np.array([1, 2, 3] * 2, dtype=np.int64),
+        endings={"x": ("completed", 3)},
+    )
+    assert labels.cut.tolist() == [3, 4]  # x ended with its third step; y still runs
+
+
 def test_events_of_one_saga_must_stand_together() -> None:
     with pytest.raises(ValueError, match="stand together"):
         label_sagas(ORDER, saga_ids=["x", "y", "x"], steps=[""] * 3, statuses=[""] * 3, us=np.arange(3), endings={})
