@@ -1,7 +1,7 @@
 """``isthmus dlq``: dead letters, listed, shown and put back.
 
 What belongs here: options, asking, printing. What does not: reading (``services.router.letters``), repairs and replay
-(``services.router.repair``, ``services.router.replay``).
+(``services.router.letters.repair``, ``services.router.letters.replay``).
 
 Nothing of a payload is printed without ``--payload``: dead letters hold personal data as it was sent.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from resources.kafka import KafkaResource
     from services.router.letters import Choice, Letter, LetterId, Progress, Summary
-    from services.router.replay import Step
+    from services.router.letters.replay import Step
 
 app = typer.Typer(help="Records that the router could not accept: look at them, put them back.", no_args_is_help=True)
 
@@ -82,7 +82,7 @@ def show(
 ) -> None:
     """Show one dead letter: why it was refused, where it came from, what form it has."""
     from services.router.letters import LetterId, fetch, parts, restored, summarised
-    from services.router.repair import outline
+    from services.router.letters.repair import outline
 
     with explained():
         kafka = _kafka()
@@ -133,9 +133,9 @@ def replay(
     from resources.settings import get_settings
     from resources.warehouse import WarehouseResource
     from services.router.letters import LetterError, LetterId, chosen
+    from services.router.letters.repair import Repair, edits
+    from services.router.letters.replay import Replay
     from services.router.registry import schemas_of
-    from services.router.repair import Repair, edits
-    from services.router.replay import Replay
     from services.router.table import BadTable, load
 
     with explained():

@@ -1,6 +1,6 @@
 """``isthmus schema``: the event schemas at a schema registry.
 
-What belongs here: options and printing. What does not: publishing (``services.router.registry_publish``).
+What belongs here: options and printing. What does not: publishing (``services.router.registry.publish``).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def publish(
     Exit code 2 where the registry does not take one of them.
     """
     from resources.settings import get_settings
-    from services.router.registry_client import RegistryClient
-    from services.router.registry_publish import FAILED
-    from services.router.registry_publish import publish as publish_all
+    from services.router.registry.client import RegistryClient
+    from services.router.registry.publish import FAILED
+    from services.router.registry.publish import publish as publish_all
 
     with explained():
         client = RegistryClient.of(get_settings())

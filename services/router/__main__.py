@@ -21,11 +21,11 @@ from resources.settings import Settings, get_settings
 from services.router.clients import Fenced
 from services.router.health import Health
 from services.router.ingest import Ingest, Limits
+from services.router.ingest.sender import Sender
 from services.router.logs import configure
 from services.router.metrics import Metrics
 from services.router.registry import schemas_of
-from services.router.registry_client import RegistryError
-from services.router.sender import Sender
+from services.router.registry.client import RegistryError
 from services.router.service import run
 from services.router.table import BadTable
 from services.router.web import listen, serving

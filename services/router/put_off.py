@@ -1,7 +1,7 @@
 """Partitions that wait: the next record's schema cannot be had now, and what stands behind it keeps its order.
 
 What belongs here: leaving a partition at a record, and going back to it. What does not: when a schema cannot be had
-(:mod:`services.router.registry_source`). Other partitions go on meanwhile, and the group's news are heard.
+(:mod:`services.router.registry.source`). Other partitions go on meanwhile, and the group's news are heard.
 """
 
 from __future__ import annotations

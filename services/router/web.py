@@ -73,7 +73,7 @@ def _state(health: Health, problem: str) -> Response:
 @cache
 def description() -> bytes:
     """Return the OpenAPI description of ``POST /v1/events``, JSON."""
-    return files("services.router").joinpath("openapi.json").read_bytes()
+    return files("services.router.ingest").joinpath("openapi.json").read_bytes()
 
 
 class _Server(uvicorn.Server):

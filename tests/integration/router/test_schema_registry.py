@@ -24,11 +24,11 @@ from events.refusals import SchemaUnavailable
 from events.schemas import envelope
 from resources.errors import KafkaUnavailable
 from resources.settings import Settings, get_settings
+from services.router.letters.repair import verdict
 from services.router.registry import HEADER, RegistrySchemas, schemas_of
-from services.router.registry_cache import RegistryCache
-from services.router.registry_client import MAX_SCHEMA_BYTES, NoAnswer, RegistryClient, RegistryError
-from services.router.registry_source import BELIEVED_SECONDS, LONGEST_DELAY, RegistrySource
-from services.router.repair import verdict
+from services.router.registry.cache import RegistryCache
+from services.router.registry.client import MAX_SCHEMA_BYTES, NoAnswer, RegistryClient, RegistryError
+from services.router.registry.source import BELIEVED_SECONDS, LONGEST_DELAY, RegistrySource
 from services.router.routing import Refused, Routed, route
 from tests.integration.router import registry_server as server
 from tests.integration.router.registry_server import Registry, serving

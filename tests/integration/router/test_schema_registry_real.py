@@ -15,12 +15,12 @@ from events import publication
 from events.codec import encode
 from events.publication import Publication, publications
 from events.refusals import SchemaUnavailable
-from services.router import registry_publish
 from services.router.registry import RegistrySchemas
-from services.router.registry_cache import RegistryCache
-from services.router.registry_client import NotThere, RegistryClient, Rejected
-from services.router.registry_publish import publish
-from services.router.registry_source import RegistrySource
+from services.router.registry import publish as registry_publish
+from services.router.registry.cache import RegistryCache
+from services.router.registry.client import NotThere, RegistryClient, Rejected
+from services.router.registry.publish import publish
+from services.router.registry.source import RegistrySource
 from services.router.routing import Refused, Routed, route
 
 pytestmark = pytest.mark.services

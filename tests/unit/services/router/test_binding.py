@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.binding import Malformed, TooMany, from_batch, from_binary, is_binary, media_type
+from services.router.ingest.binding import Malformed, TooMany, from_batch, from_binary, is_binary, media_type
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from events.codec import encode
-from services.router.repair import Repair, RepairError, edits, outline, verdict
+from services.router.letters.repair import Repair, RepairError, edits, outline, verdict
 from services.router.routing import Refused, Routed
 
 VALUE = orjson.dumps({"data": {"a": [1, {"b/c": 2, "~": 3}], "n": None}, "type": "t"})

@@ -1,7 +1,7 @@
 """Replay of dead letters: repaired and checked, back to ingress, marked and audited.
 
 What belongs here: the plan of a replay and its sending. What does not: finding dead letters
-(:mod:`services.router.letters`), repairs (:mod:`services.router.repair`), asking a person (``cli.dlq``).
+(:mod:`services.router.letters`), repairs (:mod:`services.router.letters.repair`), asking a person (``cli.dlq``).
 
 A replayed record has the original key and headers, then ``isthmus-replayed`` (the dead letter's id) and
 ``isthmus-replayed-by``; it is the one exception from the order per key. Its row in ``ops.audit`` is written before it
@@ -23,7 +23,7 @@ from resources.errors import ResourceError
 from resources.kafka import KafkaResource
 from resources.warehouse import Warehouse
 from services.router.letters import REPLAYED, REPLAYED_BY, Letter, LetterError, LetterId, fetch, parts, restored
-from services.router.repair import Repair, RepairError, verdict
+from services.router.letters.repair import Repair, RepairError, verdict
 from services.router.routing import Headers, Refused
 from services.router.table import RoutingTable
 

@@ -1,7 +1,7 @@
 """What is known of a registry's schemas, and when it is asked: the memory between the router and a registry.
 
 What belongs here: what is kept and for how long, attempts after a failure, what is refused. What does not: which schema
-an event is checked by (:mod:`services.router.registry`), requests (:mod:`services.router.registry_client`).
+an event is checked by (:mod:`services.router.registry`), requests (:mod:`services.router.registry.client`).
 
 A key is ``id:<id>``, ``guid:<guid>`` or ``type:<subject>``. What the first two mean never changes, so a known one is
 never asked for again, and is kept on disk. A subject's latest version is looked at anew in the background, and stays in
@@ -20,9 +20,9 @@ from threading import RLock
 from typing import Final
 
 from events.refusals import ENVELOPE_URN, InvalidEvent, Reason, SchemaUnavailable
-from services.router.registry_cache import RegistryCache
-from services.router.registry_client import NotThere, RegistryClient, RegistryError, Rejected, Stored, Unusable
-from services.router.registry_schema import Usable, compile_stored
+from services.router.registry.cache import RegistryCache
+from services.router.registry.client import NotThere, RegistryClient, RegistryError, Rejected, Stored, Unusable
+from services.router.registry.schema import Usable, compile_stored
 
 log = logging.getLogger("isthmus.router")
 

@@ -1,8 +1,8 @@
 """``POST /v1/events``: events from those who have no Kafka client.
 
 What belongs here: who may send, how much, in which order a request is checked, and the answers. What does not: cutting
-events out of a request (:mod:`services.router.binding`), sending them (:mod:`services.router.sender`), the form of an
-answer that is a problem (:mod:`services.router.problems`).
+events out of a request (:mod:`services.router.ingest.binding`), sending them (:mod:`services.router.ingest.sender`), the form of an
+answer that is a problem (:mod:`services.router.ingest.problems`).
 
 A batch is all or nothing at the door: where one event is refused, none is sent. 202 means that the broker has
 acknowledged every event. What an answer says of an event is a reason and paths, never a value of it.
@@ -29,11 +29,11 @@ from events.catalogue import MAX_EVENT_BYTES
 from events.codec import record_key
 from events.compiled import CATALOGUE, Compiled, Schemas
 from events.validation import InvalidEvent, Reason, SchemaUnavailable, check
-from services.router import binding
+from services.router.ingest import binding
+from services.router.ingest.problems import Problem, of_refusal
+from services.router.ingest.sender import NotSent, Record, Sender
 from services.router.metrics import IngestMetrics
-from services.router.problems import Problem, of_refusal
 from services.router.refusals import Windows
-from services.router.sender import NotSent, Record, Sender
 
 log = logging.getLogger("isthmus.ingest")
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from services.router.registry_client import Stored
+from services.router.registry.client import Stored
 
 log = logging.getLogger("isthmus.router")
 

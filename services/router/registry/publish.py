@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from events.publication import publications
-from services.router.registry_client import RegistryClient, Rejected
+from services.router.registry.client import RegistryClient, Rejected
 
 Outcome = Literal["unchanged", "registered", "would register", "incompatible", "refused"]
 FAILED: tuple[Outcome, ...] = ("incompatible", "refused")
@@ -33,7 +33,7 @@ def publish(
     """Register what is not registered yet, and yield what became of each schema; done twice it changes nothing.
 
     A new subject is told to stay ``compatibility``, so that the registry holds everybody to it. ``check_only``
-    registers nothing. Raises :class:`~services.router.registry_client.RegistryError` without an answer.
+    registers nothing. Raises :class:`~services.router.registry.client.RegistryError` without an answer.
     """
     versions: dict[str, int] = {}
     for one in publications():

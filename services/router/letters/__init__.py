@@ -1,7 +1,7 @@
 """Dead letters as they stand in their topic: finding, reading, joining the parts of a cut record.
 
 What belongs here: reading. What does not: their form (:mod:`services.router.dead_letter`), sending one back
-(:mod:`services.router.replay`), printing (``cli.dlq``).
+(:mod:`services.router.letters.replay`), printing (``cli.dlq``).
 
 Memory stays bounded whatever the topic holds: a look through it keeps counts and the newest few, never the records.
 """

@@ -1,6 +1,6 @@
 """Repairs of a refused event: edits by JSON pointer, a look at it that shows no value, and whether it would pass now.
 
-What belongs here: pure functions of bytes. What does not: reading and sending (:mod:`services.router.replay`).
+What belongs here: pure functions of bytes. What does not: reading and sending (:mod:`services.router.letters.replay`).
 """
 
 from __future__ import annotations

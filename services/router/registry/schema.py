@@ -1,6 +1,6 @@
 """A registry's schema made ready: what an event is checked by, which fields are protected, where it goes.
 
-What belongs here: compiling, without I/O. What does not: fetching (:mod:`services.router.registry_client`), and which
+What belongs here: compiling, without I/O. What does not: fetching (:mod:`services.router.registry.client`), and which
 schema an event is checked by (:mod:`services.router.registry`).
 
 The schema describes the whole event: the attributes of CloudEvents and ``data``. It may carry ``x-pii`` below ``data``,
@@ -26,7 +26,7 @@ from events.compiled import Compiled, build_validator
 from events.fields import FieldRule, compile_rules
 from events.refusals import MAX_DETAIL, InvalidEvent, Reason, Validator, explained, too_deep
 from events.schemas import Schema, envelope
-from services.router.registry_client import Stored, Unusable
+from services.router.registry.client import Stored, Unusable
 
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _ALL: Final = frozenset({"allOf", "anyOf", "oneOf"})

@@ -1,7 +1,7 @@
 """The schemas of a registry beside those of the catalogue: which of them an event is checked by.
 
 What belongs here: how a record names its schema, and what is asked of its event. What does not: what is known of the
-registry (:mod:`services.router.registry_source`), and compiling (:mod:`services.router.registry_schema`).
+registry (:mod:`services.router.registry.source`), and compiling (:mod:`services.router.registry.schema`).
 
 ===================================== ========================================================================
 a record                              is checked by
@@ -29,10 +29,10 @@ from events.refusals import ENVELOPE_URN, InvalidEvent, Reason, SchemaUnavailabl
 from events.schemas import urn
 from resources.errors import ResourceError
 from resources.settings import Settings
-from services.router.registry_cache import RegistryCache
-from services.router.registry_client import RegistryClient
-from services.router.registry_schema import Usable
-from services.router.registry_source import RegistrySource
+from services.router.registry.cache import RegistryCache
+from services.router.registry.client import RegistryClient
+from services.router.registry.schema import Usable
+from services.router.registry.source import RegistrySource
 
 HEADER: Final = "__value_schema_id"
 """Header that may name the schema, in place of five bytes before the value."""
@@ -113,7 +113,7 @@ class RegistrySchemas:
 def schemas_of(settings: Settings, make_topic: Callable[[str], object]) -> Schemas:
     """Return the schemas that the settings name: the catalogue's, and those of a registry where there is one.
 
-    Raises :class:`~services.router.registry_client.RegistryError` for settings that cannot be meant. The registry is
+    Raises :class:`~services.router.registry.client.RegistryError` for settings that cannot be meant. The registry is
     not asked yet: it may be down.
     """
     if settings.schema_registry_url is None:
