@@ -231,7 +231,7 @@ def test_aged_out_and_unreachable_are_told(
     desk: Desk, key: str, monkeypatch: pytest.MonkeyPatch, unique: Callable[[str], str]
 ) -> None:
     topic = unique("letters")
-    for module in ("letters", "replay"):
+    for module in ("letters", "letters.replay"):
         monkeypatch.setattr(f"services.router.{module}.DEAD_LETTER", topic)
     assert "the router makes it when it starts" in desk.isthmus("list", code=1)
     kafka = KafkaResource(bootstrap=desk.bootstrap)
