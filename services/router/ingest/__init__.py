@@ -1,7 +1,7 @@
 """``POST /v1/events``: events from those who have no Kafka client.
 
 What belongs here: who may send, how much, in which order a request is checked, and the answers. What does not: cutting
-events out of a request (``binding``), sending them (``sender``), the form of an answer that is a problem (``problems``).
+events out of a request (``binding``), sending them (``sender``), the form of a refusal (``problems``).
 
 A batch is all or nothing at the door: where one event is refused, none is sent. 202 means that the broker has
 acknowledged every event. What an answer says of an event is a reason and paths, never a value of it.
