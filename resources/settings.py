@@ -128,6 +128,19 @@ class Settings(BaseSettings):
         default="auto", description="Form of the router's log; `auto`: text on a terminal, JSON lines elsewhere."
     )
 
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]",
+        repr=False,
+        description="Collector of the router's traces, OTLP over HTTP (`http://127.0.0.1:4318`); default: no traces.",
+    )
+    otlp_headers: dict[str, SecretStr] = Field(
+        default_factory=dict, repr=False, description="Headers of the requests to that collector, JSON."
+    )
+    traces_per_second: int = Field(
+        default=100, gt=0, description="Most spans that the router makes in a second; beyond, events pass untraced."
+    )
+
     schema_registry_url: str | None = Field(
         default=None,
         repr=False,

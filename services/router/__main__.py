@@ -11,7 +11,7 @@ import signal
 import sys
 from contextlib import ExitStack, closing
 from threading import Event
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaException, Producer
 
@@ -29,6 +29,9 @@ from services.router.registry.client import RegistryError
 from services.router.service import run
 from services.router.table import BadTable
 from services.router.web import listen, serving
+
+if TYPE_CHECKING:
+    from services.router.tracing import Tracing
 
 log = logging.getLogger("isthmus.router")
 
@@ -78,6 +81,9 @@ def main() -> int:
     try:
         with ExitStack() as stack:
             # Closed in the opposite order: requests in flight are answered before their producer goes.
+            tracing = _tracing(settings, health)
+            if tracing is not None:
+                stack.callback(tracing.close)
             sender = stack.enter_context(closing(_sender(kafka, settings, health)))
             address = stack.enter_context(serving(health, listener, _ingest(sender, settings, health, stop, schemas)))
             announced = Event()
@@ -98,6 +104,7 @@ def main() -> int:
                 table=settings.router_table,
                 instance=settings.router_instance,
                 transactional=settings.router_transactional,
+                tracing=tracing,
                 on_routing=announce,
             )
     except BadTable as error:
@@ -124,6 +131,21 @@ def _sender(kafka: KafkaResource, settings: Settings, health: Health) -> Sender:
         health.metrics.ingest,
         max_in_flight=settings.ingest_max_in_flight,
         timeout=settings.ingest_timeout_seconds,
+    )
+
+
+def _tracing(settings: Settings, health: Health) -> Tracing | None:
+    if settings.otlp_endpoint is None:
+        return None
+    # Here, so that who does not trace does not pay for it: half a second and the memory.
+    from services.router.tracing import Tracing, exporter
+
+    headers = {name: value.get_secret_value() for name, value in settings.otlp_headers.items()}
+    return Tracing(
+        exporter(settings.otlp_endpoint, headers),
+        health.metrics.spans,
+        per_second=settings.traces_per_second,
+        instance=settings.router_instance,
     )
 
 

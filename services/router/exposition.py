@@ -56,6 +56,7 @@ class Exposition(Collector):
         yield _counter("table_refusals", "Routing tables that were refused.", metrics.table_refusals)
         yield _gauge("routing", "Whether it routes: partitions were assigned, and the loop turns.", health.routing)
         yield _gauge("loop_age_seconds", "Seconds since the loop last went round.", health.loop_age)
+        yield _counter("spans", "Spans of traces, by what became of them.", _by(metrics.spans), ["outcome"])
         yield _counter("restarts", "Times that the clients were made anew after an error.", metrics.restarts)
 
     def _of_events(self) -> Iterator[Metric]:

@@ -64,6 +64,8 @@ class Metrics:
         """Records that each assigned partition holds beyond what was read; replaced whole."""
         self.table_loads = 0
         self.table_refusals = 0
+        self.spans: Counter[str] = Counter()
+        """Spans by what became of them; each outcome is counted by one thread."""
         self.paused = False
         self.paused_seconds = 0.0
         self.latency = Histogram(LATENCY_BUCKETS)

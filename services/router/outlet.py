@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
@@ -22,6 +22,9 @@ from services.router.health import Health
 from services.router.progress import Batch
 from services.router.refusals import RefusalLog
 from services.router.routing import Headers, Refused, Routed
+
+if TYPE_CHECKING:
+    from services.router.tracing import Traced
 
 _FULL_WAIT: Final = 0.05
 SMALL_PART_BYTES: Final = 500_000
@@ -41,10 +44,21 @@ class Outlet:
         self._metrics = health.metrics
         self._refusals = refusals
 
-    def send(self, routed: Routed, message: Any, headers: Headers | None, batch: Batch, stamp: float) -> None:
+    def send(
+        self,
+        routed: Routed,
+        message: Any,
+        headers: Headers | None,
+        batch: Batch,
+        stamp: float,
+        *,
+        traced: Traced | None = None,
+    ) -> None:
         """Send an accepted event, and its copies; ``stamp`` is when the broker took it, seconds since 1970."""
         topic, key, value = routed.topic, routed.key, routed.value
-        delivered = partial(self._delivered, message, batch, stamp)
+        delivered: Callable[..., None] = partial(self._delivered, message, batch, stamp)
+        if traced is not None:
+            headers, delivered = traced.carried(headers), traced.until(delivered, 1 + len(routed.copies))
         batch.pending += 1
         if headers:
             self._produce(topic, value, key, delivered, headers)

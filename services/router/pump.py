@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
 
@@ -32,6 +32,9 @@ from services.router.put_off import PutOff
 from services.router.refusals import RefusalLog
 from services.router.routing import Headers, Refused, Routed, route
 from services.router.tables import Tables
+
+if TYPE_CHECKING:  # opentelemetry comes in only where tracing is on
+    from services.router.tracing import Tracing
 
 log = logging.getLogger("isthmus.router")
 
@@ -56,6 +59,7 @@ class Work:
     schemas: Schemas = CATALOGUE
     condemned: dict[tuple[int, int], str] = field(default_factory=dict)
     """Records (partition, offset) that the broker refuses, and why: a transaction with one of them cannot succeed."""
+    tracing: Tracing | None = None
 
 
 class Pump:
@@ -79,6 +83,7 @@ class Pump:
         self._failure: Exception | None = None
         self._full_since = 0.0
         self._paused = False
+        self._taken_at = 0
 
     def _make_outlet(self, clients: Clients) -> Outlet:
         return Outlet(clients.producer(clients.producer_options()), self._health, RefusalLog(log))
@@ -171,6 +176,7 @@ class Pump:
         """Route what came together, columns first: asking record by record costs twice as much."""
         if any(map(Message.error, messages)):
             messages = self._without_errors(messages)
+        self._taken_at = time.time_ns()
         batch = self._progress.begin()
         last = dict(zip(map(Message.partition, messages), map(Message.offset, messages), strict=True))
         batch.offsets.update({(INGRESS, partition): offset + 1 for partition, offset in last.items()})
@@ -210,12 +216,16 @@ class Pump:
     ) -> None:
         result = self._fate(message, headers, stamp, marks)
         routed = time.perf_counter() if marks else 0.0
+        tracing = self._work.tracing
         if isinstance(result, Refused):
             self._outlet.refuse(message, headers, result, batch)
+            if tracing is not None:
+                tracing.refused(message, headers, result, self._taken_at)
             return
         self._metrics.routed[result.type] += 1
         self._metrics.rewritten += result.rewritten
-        self._outlet.send(result, message, headers, batch, stamp)
+        traced = None if tracing is None else tracing.routed(message, headers, result, self._taken_at)
+        self._outlet.send(result, message, headers, batch, stamp, traced=traced)
         if marks:
             began, valid = marks
             self._metrics.stage("decode_validate", valid - began)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import Consumer, Producer
 
@@ -23,6 +23,9 @@ from services.router.health import Health
 from services.router.pump import Pump, Work
 from services.router.tables import Tables
 from services.router.transactions import TransactionalPump
+
+if TYPE_CHECKING:
+    from services.router.tracing import Tracing
 
 log = logging.getLogger("isthmus.router")
 
@@ -40,6 +43,7 @@ def run(
     table: Path | None = None,
     instance: str = "",
     transactional: bool = False,
+    tracing: Tracing | None = None,
     on_routing: Callable[[], None] = lambda: None,
     drain_seconds: float = 10.0,
 ) -> None:
@@ -56,7 +60,8 @@ def run(
         producer=lambda options: Producer({**kafka.config(), **options}),
         instance=instance,
     )
-    work = Work(Tables(table, health.metrics, ensure_topics=kafka.ensure_topics), hash_key, schemas)
+    tables = Tables(table, health.metrics, ensure_topics=kafka.ensure_topics)
+    work = Work(tables, hash_key, schemas, tracing=tracing)
     pump = TransactionalPump if transactional else Pump
     delay = FIRST_DELAY
     commits = -1
