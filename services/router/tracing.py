@@ -156,9 +156,11 @@ class Tracing:
         """
         value = _header(headers) if headers else None
         if value is None:
-            value = routed.traceparent.encode() if routed.traceparent else b""
-        parent = _sampled(value)
-        if parent is None or not self._room():
+            if routed.traceparent is None:
+                return None
+            value = routed.traceparent.encode()
+        parent = self._parent(value)
+        if parent is None:
             return None
         span = self._begin(message, parent, taken)
         span.set_attribute("cloudevents.event_type", routed.type)
@@ -170,8 +172,8 @@ class Tracing:
 
     def refused(self, message: Any, headers: Headers | None, refused: Refused, taken: int) -> None:
         """Make the span of a record that became a dead letter; it ends as the dead letter is handed to the client."""
-        parent = _sampled(_header(headers) or b"") if headers else None
-        if parent is None or not self._room():
+        parent = self._parent(_header(headers) or b"") if headers else None
+        if parent is None:
             return
         span = self._begin(message, parent, taken)
         span.set_attribute("error.type", refused.reason)
@@ -188,6 +190,17 @@ class Tracing:
         if lost := self._ended - self._counts["exported"] - self._counts["failed"]:
             log.warning("%d spans were not taken by the collector before the end", lost)
 
+    def _parent(self, value: bytes) -> Context | None:
+        """Return the context that a span is to be begun in; None: no span.
+
+        What is not sampled, nearly every event, costs a look at one byte; what is beyond the limits is not parsed.
+        """
+        if value[_FLAGS_AT : _FLAGS_AT + 1] not in _SAMPLED or not self._room():
+            return None
+        if (context := context_of(value)) is not None:
+            self._left -= 1
+        return context
+
     def _room(self) -> bool:
         if self._ended - self._export.given >= MOST_WAITING:
             self._counts["dropped"] += 1
@@ -198,7 +211,6 @@ class Tracing:
         if not self._left:
             self._counts["limited"] += 1
             return False
-        self._left -= 1
         return True
 
     def _begin(self, message: Any, parent: Context, taken: int) -> Span:
@@ -282,8 +294,3 @@ def _header(headers: Headers) -> bytes | None:
     if not given:
         return None
     return given[0] if len(given) == 1 else b""
-
-
-def _sampled(value: bytes) -> Context | None:
-    """Return the context where it is valid and sampled; what is not, nearly every event, costs one look at a byte."""
-    return context_of(value) if value[_FLAGS_AT : _FLAGS_AT + 1] in _SAMPLED else None
