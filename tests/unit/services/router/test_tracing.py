@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -101,12 +101,13 @@ def test_a_context_is_what_the_standard_says(value: str, expected: Context | Non
     assert context_of(value.encode()) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["traceparent", "other"]), st.none() | st.binary(max_size=80))))
 def test_no_header_is_fatal(headers: list[tuple[str, bytes | None]]) -> None:
     tracing = Tracing(InMemorySpanExporter(), Counter(), per_second=1)
     assert trace(tracing, headers) == headers
     tracing.refused(Message(), headers, Refused("empty", ""), 1)
-    tracing.close()
+    tracing.close(seconds=60)
 
 
 @pytest.mark.parametrize(
