@@ -82,7 +82,7 @@ def saga_features(context: dg.AssetExecutionContext, warehouse: WarehouseResourc
     kinds={"sklearn", "mlflow"},
     description="The probability that a running saga ends in failure, learned from sagas that have ended; a better "
     "model becomes champion, a refusal is recorded.",
-    code_version="1",
+    code_version="2",
     freshness_policy=_DAILY,
     pool="model_promotion",
     check_specs=[
@@ -148,6 +148,9 @@ def saga_predictions(
                 metadata[f"{name} {outcome.name}"] = "no champion"
                 continue
             model = registry.load(champion)
+            if not model.is_current:
+                metadata[f"{name} {outcome.name}"] = f"version {champion.version} has an old form: train it anew"
+                continue
             if model.features.digest not in computed:
                 running = data.running(name)
                 computed[model.features.digest] = data.prefixes(warehouse, kind, model.features, sagas=running)

@@ -118,16 +118,19 @@ def _register(
 def _judge(
     warehouse: Warehouse, registry: Registry, kind: SagaType, trained: Trained, champion: ModelVersion | None
 ) -> Promotion:
-    """Compare with the champion on sagas that are later than both trainings; with the baselines where there is none."""
+    """Compare with the champion on sagas that are later than both trainings; with the baselines where there is none.
+
+    A champion whose form this code cannot score any more counts as none.
+    """
     from ml.sagas.evaluation import Draws
     from ml.sagas.promotion import judge
 
     later, own = trained.later, trained.arms["challenger"].p
-    if champion is None:
+    model = None if champion is None else registry.load(champion)
+    if champion is None or model is None or not model.is_current:
         rivals = {f"{name} baseline": trained.arms[name].p for name in BASELINES}
         return judge(trained.y, own, later.position, rivals, trained.draws)
     fresh = later.start_us >= int(champion.tags.get("split_us", "0"))
-    model = registry.load(champion)
     if model.features.digest == trained.model.features.digest:
         theirs = model.score(later.x)
     else:

@@ -18,10 +18,20 @@ from ml.sagas.features import FeatureSet
 from ml.sagas.spec import SagaEvent
 from ml.sagas.state import Layout, RecentEvents, SagaState
 
+#: Counts up whenever a pickled estimator of before would no longer score as it did.
+FORM = 2
+
+
+class OldForm(ValueError):
+    """The model was pickled when its estimators had another form: it must be trained anew."""
+
 
 @dataclass
 class FailureModel:
-    """One outcome of one saga type against the rest; ``threshold`` is the probability from which an alarm pays."""
+    """One outcome of one saga type against the rest; ``threshold`` is the probability from which an alarm pays.
+
+    ``form`` is the code's :data:`FORM` when it was trained; 1 is that of models that do not say.
+    """
 
     saga_type: str
     outcome: str
@@ -29,9 +39,20 @@ class FailureModel:
     estimator: Any
     calibrator: Calibrator
     threshold: float
+    form: int = 1
+
+    @property
+    def is_current(self) -> bool:
+        """Return whether this code can score it."""
+        return self.form == FORM
 
     def score(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return calibrated probabilities of the matrix's rows (prefixes, features)."""
+        """Return calibrated probabilities of the matrix's rows (prefixes, features).
+
+        Raises :class:`OldForm` where this code no longer knows how.
+        """
+        if not self.is_current:
+            raise OldForm(f"the model has form {self.form}, this code scores form {FORM}: train it anew")
         return self.calibrator.predict(log_odds(self.estimator.predict_proba(x)[:, 1]))
 
     def predict(self, x: Any) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from ml.sagas.calibration import Calibrator, Method, log_odds
 from ml.sagas.estimators import Name
 from ml.sagas.evaluation import Draws, Interval, auc_by_length, calibration_error, interval, operating_point
 from ml.sagas.features import FeatureSet
-from ml.sagas.model import FailureModel
+from ml.sagas.model import FORM, FailureModel
 from ml.sagas.stream import Prefixes
 from ml.sagas.types import Outcome, SagaType
 
@@ -248,7 +248,7 @@ def train(
                 most_rows=most_rows,
                 method=kind.calibration,
             )
-        model = FailureModel(kind.name, outcome.name, features, fitted, calibrator, threshold)
+        model = FailureModel(kind.name, outcome.name, features, fitted, calibrator, threshold, FORM)
         scored[name] = score(name, model.score(later.x), y, later, sampled)
     assert model is not None
     _, cost, without = operating_point(y, scored[arms[-1]].p, missed=outcome.missed, false_alarm=outcome.false_alarm)

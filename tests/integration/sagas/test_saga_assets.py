@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -58,7 +57,7 @@ def test_no_sagas_at_all(own_warehouse: WarehouseResource, registry: RegistryRes
 
 
 def test_trained_registered_judged_and_recorded(
-    own_warehouse: WarehouseResource, registry: RegistryResource, tmp_path: Path
+    own_warehouse: WarehouseResource, registry: RegistryResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage(own_warehouse, saga_table(traffic(seed=5, days=0.2, brownouts_per_day=60, end=EVENING)))
     result = run([saga_features, saga_model], own_warehouse, registry)
@@ -102,6 +101,17 @@ def test_trained_registered_judged_and_recorded(
     newest = DecisionStore(own_warehouse).list(kind="model_promotion", subject=NAME)[0]
     assert newest.status == "refused"
     assert "does not lie above zero" in newest.reasons[0]
+
+    # A champion that this code can no longer score: nothing is predicted, and it is no rival.
+    monkeypatch.setattr("ml.sagas.model.FORM", 99)
+    monkeypatch.setattr("ml.sagas.training.FORM", 99)
+    unscored = run([saga_predictions], own_warehouse, registry)
+    assert "old form" in metadata(unscored, "ml/saga_predictions")["order technical"]
+    run([saga_features, saga_model], own_warehouse, registry)
+    newest = DecisionStore(own_warehouse).list(kind="model_promotion", subject=NAME)[0]
+    assert {one["metric"] for one in newest.expected} == {
+        f"auc over {name} baseline" for name in ("constant", "logistic", "boosting")
+    }
 
 
 def test_a_row_that_knows_its_future_fails_the_check(

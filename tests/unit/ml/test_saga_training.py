@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -19,6 +21,7 @@ from ml.sagas.evaluation import (
     reliability,
 )
 from ml.sagas.features import Vocabulary, feature_set
+from ml.sagas.model import OldForm
 from ml.sagas.promotion import judge
 from ml.sagas.stream import Prefixes
 from ml.sagas.types import ORDER
@@ -169,6 +172,8 @@ def test_training_ends_before_the_split_and_scores_after_it() -> None:
     assert trained.arms["challenger"].auc.low > 0.6
     assert trained.model.threshold == pytest.approx(1 / 11)
     assert trained.cost < trained.cost_without
+    with pytest.raises(OldForm, match="train it anew"):
+        replace(trained.model, form=1).score(later.x)
 
 
 @pytest.mark.parametrize(("count", "why"), [(60, "ended sagas"), (0, "0 ended sagas")])
