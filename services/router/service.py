@@ -5,6 +5,7 @@ What belongs here: start, restart, stop. What does not: the loop itself (:mod:`s
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,6 +79,8 @@ def run(
             commits = health.metrics.commits
             health.state = "waiting for the broker"
             health.metrics.restarts += 1
+            # The failed clients and what they hold, which callbacks tie into cycles: the collector seldom looks.
+            gc.collect()
             log.warning("begins anew in %.1f s: %s", delay, error)
             for _ in range(max(1, round(delay / 0.2))):
                 health.turned()
