@@ -22,7 +22,7 @@ from tests.load.router.traffic import Traffic
 
 EARLY: Final = 0.15  # share of the kills that do not wait until the router works: they fall into its start
 _LATE: Final = 0.25  # most seconds between the first sign of work and the kill
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 120.0
 
 
 class Restartable(Protocol):
@@ -81,14 +81,14 @@ class Course:
         router.start()
         traffic.start()
         try:
-            self._works(broker, router, broker.written())
-            snapshots.extend(self._kill(broker, router, draw) for _ in range(kills))
+            self._works(broker, traffic, router, broker.written())
+            snapshots.extend(self._kill(broker, traffic, router, draw) for _ in range(kills))
             result.kills, result.kill_seconds = len(snapshots), time.monotonic() - began
             for number in range(restarts if self.server else 0):
-                self._restart(broker, router, clean=number % 2 == 0)
+                self._restart(broker, traffic, router, clean=number % 2 == 0)
                 result.restarts += 1
             for _ in range(rebalances):
-                self._join_and_leave(broker, router, guest, draw)
+                self._join_and_leave(broker, traffic, router, guest, draw)
                 result.rebalances += 2
             traffic.stop()
             until(lambda: broker.lag() == 0, "everything is committed", seconds=_PATIENCE)
@@ -103,7 +103,7 @@ class Course:
         self._log(snapshots, result.verdict)
         return result
 
-    def _works(self, broker: Broker, router: Router, before: int, seconds: float = _PATIENCE) -> None:
+    def _works(self, broker: Broker, traffic: Traffic, router: Router, before: int, seconds: float = _PATIENCE) -> None:
         """Return when something was written beyond ``before``."""
 
         def wrote() -> bool:
@@ -113,39 +113,42 @@ class Course:
         try:
             until(wrote, "the router works", seconds=seconds, pause=0.002)
         except TimeoutError as error:
-            raise TimeoutError(f"{error}\n{router.said()[-3000:]}") from None
+            state = f"lag {broker.lag()}, {traffic.state()}"
+            raise TimeoutError(f"{error}; {state}\n{router.said()[-3000:]}") from None
 
-    def _kill(self, broker: Broker, router: Router, draw: random.Random) -> Snapshot:
+    def _kill(self, broker: Broker, traffic: Traffic, router: Router, draw: random.Random) -> Snapshot:
         if draw.random() < EARLY:
             time.sleep(draw.uniform(0.0, 0.4))
         else:
-            self._works(broker, router, broker.written())
+            self._works(broker, traffic, router, broker.written())
             time.sleep(draw.uniform(0.0, _LATE))
             # Then as something is being written: a transaction is open for a part of the time alone.
-            self._works(broker, router, broker.written())
+            self._works(broker, traffic, router, broker.written())
         assert router.alive, f"the router ended by itself:\n{router.said()[-3000:]}"
         router.kill()
         snapshot = broker.snapshot()
         router.start()
         return snapshot
 
-    def _restart(self, broker: Broker, router: Router, *, clean: bool) -> None:
+    def _restart(self, broker: Broker, traffic: Traffic, router: Router, *, clean: bool) -> None:
         assert self.server is not None
         (self.server.stop if clean else self.server.kill)()
         self.server.start()
-        self._works(broker, router, broker.written())
+        self._works(broker, traffic, router, broker.written())
 
-    def _join_and_leave(self, broker: Broker, router: Router, guest: Router, draw: random.Random) -> None:
+    def _join_and_leave(
+        self, broker: Broker, traffic: Traffic, router: Router, guest: Router, draw: random.Random
+    ) -> None:
         """Let a second router join, work and leave, one time in four by a kill."""
         guest.start()
         until(lambda: "assigned isthmus" in guest.said(), f"the guest joins\n{guest.said()[-500:]}", seconds=_PATIENCE)
-        self._works(broker, guest, broker.written())
+        self._works(broker, traffic, guest, broker.written())
         time.sleep(draw.uniform(0.0, 0.5))
         if draw.random() < 0.25:
             guest.kill()
         else:
             assert guest.stop() == 0
-        self._works(broker, router, broker.written())
+        self._works(broker, traffic, router, broker.written())
 
     def _log(self, snapshots: list[Snapshot], verdict: Verdict) -> None:
         with (self.folder / "router-kills.jsonl").open("w") as log:

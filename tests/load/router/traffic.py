@@ -77,6 +77,13 @@ class Traffic:
         assert -1 not in self.offset
         return len(self.ref)
 
+    def state(self) -> str:
+        """Return in words how far it is, for an error."""
+        alive = "sends" if self._thread.is_alive() else "has ended"
+        return (
+            f"traffic {alive}: {len(self.ref)} sent, {len(self._producer)} not acknowledged, failed {self.failed[:3]}"
+        )
+
     def send(self, count: int) -> int:
         """Send ``count`` records as fast as it goes, without the thread; return how many."""
         for _ in range(count):
