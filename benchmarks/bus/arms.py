@@ -22,7 +22,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 _OFFSET_BEGINNING, _OFFSET_END = "-2", "-1"
 
 # What our own routing needs, so that each peer does the same work; and the peer at the version that was measured.
-_ROUTING: Final = ("orjson", "jsonschema-rs", "numpy")
+_ROUTING: Final = ("orjson", "jsonschema-rs", "numpy", "pydantic", "pyyaml")
 PEERS: Final = {
     "quixstreams": "quixstreams==3.28.1",
     "bytewax": "bytewax==0.21.1",
@@ -98,10 +98,11 @@ def environment(peer: str) -> Path:
     """Return the Python of a peer's own environment, made at first use: peers pin clients that we do not want."""
     folder = cache() / "peers" / PEERS[peer].replace("==", "-")
     python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
+    extra = ["confluent-kafka"] if peer == "bytewax" else []
+    wanted, complete = "\n".join([PEERS[peer], *_ROUTING, *extra]), folder / "complete"
+    if not complete.exists() or complete.read_text() != wanted:
         say(f"installing {PEERS[peer]} into {folder}")
         run(["uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
-        extra = ["confluent-kafka"] if peer == "bytewax" else []
-        run(["uv", "pip", "install", "--quiet", "--python", str(python), PEERS[peer], *_ROUTING, *extra])
-        (folder / "complete").touch()
+        run(["uv", "pip", "install", "--quiet", "--python", str(python), *wanted.splitlines()])
+        complete.write_text(wanted)
     return python

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaException, Producer
 
 from events.catalogue import DEAD_LETTER
-from services.router.clients import RECORD_ERRORS, name_of
+from services.router.clients import RECORD_ERRORS, ClientsFailed, name_of
 from services.router.dead_letter import PART_BYTES, Source, dead_letters
 from services.router.health import Health
 from services.router.progress import Batch
@@ -31,6 +31,10 @@ SMALL_PART_BYTES: Final = 500_000
 """Size of a dead letter's part that every topic takes, also one with Kafka's default limit."""
 
 
+STALLED_AFTER: Final = 60.0
+"""Seconds without any acknowledgement, while records wait for one, after which the producer is made anew."""
+
+
 class Outlet:
     """Sends records and counts them off their batches as they are acknowledged."""
 
@@ -43,6 +47,18 @@ class Outlet:
         self._health = health
         self._metrics = health.metrics
         self._refusals = refusals
+        self._acknowledged, self._acknowledged_at = self._metrics.delivered, time.monotonic()
+
+    def watch(self) -> None:
+        """Raise :class:`ClientsFailed` where records wait and nothing was acknowledged for a minute.
+
+        A broker that is away is waited for by new clients as well; a producer that has got stuck is not waited for.
+        """
+        now, acknowledged = time.monotonic(), self._metrics.delivered
+        if acknowledged != self._acknowledged or not len(self.producer):
+            self._acknowledged, self._acknowledged_at = acknowledged, now
+        elif now - self._acknowledged_at > STALLED_AFTER:
+            raise ClientsFailed(f"nothing was acknowledged for {STALLED_AFTER:g} s")
 
     def send(
         self,
@@ -110,6 +126,7 @@ class Outlet:
         self._metrics.paused_seconds += time.monotonic() - began
         self._metrics.paused = False
         self._health.turned()
+        self.watch()
 
     def _bury(self, source: Source, refused: Refused, batch: Batch, part_bytes: int) -> None:
         buried = partial(self._buried, source, refused, batch, part_bytes)

@@ -127,6 +127,7 @@ class Pump:
         self._metrics.assigned = len(self._assigned)
         self._lag.measure(self._assigned)
         self._health.turned()
+        self._outlet.watch()
         if self._outlet.failure:
             raise ClientsFailed(self._outlet.failure)
         if self._failure is not None:

@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from events.catalogue import DEAD_LETTER, INGRESS, SAGAS
 from events.codec import encode
 from resources.kafka import KafkaResource
+from services.router import outlet
 from services.router.clients import PRODUCER_OPTIONS
 from services.router.dead_letter import DeadLetter, original
 from services.router.health import Health
@@ -238,3 +239,37 @@ def answer(url: str) -> int:
         return error.code
     except OSError:
         return 0
+
+
+def test_a_producer_that_got_stuck_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that takes connections and answers nothing: to the client it looks like one that is slow."""
+    monkeypatch.setattr(outlet, "STALLED_AFTER", 2.0)
+    broker = Broker(tmp_path)
+    life = broker.run()
+    process = next(life)
+    KafkaResource(bootstrap=broker.bootstrap).ensure_topics()
+    source, reader = f"/stuck/{time.time_ns()}", Reader(broker.bootstrap)
+    write(producer(broker.bootstrap), source, range(20_000))
+    health, stop = Health(Metrics()), Event()
+    worker = Thread(
+        target=run,
+        args=(KafkaResource(bootstrap=broker.bootstrap, attempts=1, timeout=2.0), health, b"key", stop),
+    )
+    worker.start()
+    try:
+        deadline = time.monotonic() + 60
+        while not health.metrics.delivered:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        process.send_signal(signal.SIGSTOP)
+        while not health.metrics.restarts:
+            assert time.monotonic() < deadline, "it waits for the stuck producer"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGCONT)
+        all_there(source, 20_000, reader)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        stop.set()
+        worker.join(30)
+    reader.close()
+    life.close()

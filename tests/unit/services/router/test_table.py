@@ -11,6 +11,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
+from cli.console import console, errors
 from cli.main import app
 from events.catalogue import SAGAS
 from events.codec import encode
@@ -182,16 +183,18 @@ def test_a_router_does_not_start_with_a_bad_table(tmp_path: Path) -> None:
 EXAMPLE = Path(__file__).resolve().parents[4] / "deploy" / "router" / "routes.example.yml"
 
 
-def test_the_example_is_a_table_and_the_command_shows_it() -> None:
+def test_the_example_is_a_table_and_the_command_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 200)
     assert load(EXAMPLE.read_text()).topics == ("audit.payments", "staging.sample", "loadtest.events")
-    shown = CliRunner().invoke(app, ["routes", "check", str(EXAMPLE)], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(app, ["routes", "check", str(EXAMPLE)])
     assert shown.exit_code == 0
     assert "staging.sample (10% of them)" in shown.output
 
 
-def test_the_command_refuses_what_the_router_would(tmp_path: Path) -> None:
+def test_the_command_refuses_what_the_router_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "width", 200)
     file = tmp_path / "routes.yml"
     file.write_text("routes: [{name: r, to: isthmus.ingress}]")
-    shown = CliRunner().invoke(app, ["routes", "check", str(file)], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(app, ["routes", "check", str(file)])
     assert shown.exit_code == 1
     assert "in circles" in shown.output
