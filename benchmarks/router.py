@@ -29,7 +29,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.progress import Progress
@@ -117,7 +117,7 @@ class Bus:
             try:
                 consumer.commit(offsets=places, asynchronous=False)
                 break
-            except Exception:
+            except KafkaException:
                 # The group still counts the member that was killed.
                 if time.monotonic() > deadline:
                     raise
