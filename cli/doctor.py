@@ -19,6 +19,8 @@ from cli.console import console
 from cli.stack import Service, core_services, listens, web_services
 from resources.settings import Settings, get_settings
 
+NOT_RUNNING = "not running"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -40,7 +42,13 @@ def examine() -> bool:
         table.add_row(marks[finding.sound], finding.what, escape(finding.seen), escape(remedy))
     console.print(table)
     broken = sum(finding.sound is False for finding in findings)
-    console.print(f"[red]{broken} to mend.[/]" if broken else "[green]All is well.[/]")
+    resting = sum(finding.seen == NOT_RUNNING for finding in findings)
+    if broken:
+        console.print(f"[red]{broken} to mend.[/]")
+    elif resting:
+        console.print(f"[green]Nothing to mend;[/] {resting} services do not run: start them by `isthmus up`.")
+    else:
+        console.print("[green]All is well.[/]")
     return not broken
 
 
@@ -84,7 +92,7 @@ def _port(service: Service) -> Finding:
     if listens(service.port):
         remedy = f"Another program has the port: set {service.port_variable} to a free one."
         return Finding(title, False, "the port is taken by something else", remedy)
-    return Finding(title, None, "not running", "Start it by `isthmus up`.")
+    return Finding(title, None, NOT_RUNNING, "Start it by `isthmus up`.")
 
 
 def _warehouse(settings: Settings) -> Iterator[Finding]:

@@ -87,17 +87,35 @@ def _materializations(instance: Any, run_id: str) -> dict[str, Mapping[str, Any]
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata's values as plain ones, without what only a browser can show."""
-    values = {name: getattr(value, "value", None) for name, value in metadata.items()}
+    from dagster import MarkdownMetadataValue
+
+    values = {
+        name: getattr(value, "value", None)
+        for name, value in metadata.items()
+        if not isinstance(value, MarkdownMetadataValue)
+    }
     return {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
 
 
 def _print_model(instance: Any, run_id: str) -> None:
     metadata = _materializations(instance, run_id).get("ml/saga_model")
+    console.print(Panel(_model(metadata) if metadata else "[red]not trained[/]", title="Model", title_align="left"))
+
+
+def _model(metadata: Mapping[str, Any]) -> Table:
+    """Lay out ``saga and outcome: figure`` entries, each saga's outcome under a heading of its own."""
     table = Table(box=None, show_header=False, padding=(0, 2))
-    for name, value in _plain(metadata or {}).items():
-        if not name.startswith("dagster/") and len(str(value)) < 160:
-            table.add_row(escape(name), f"{value:.3f}" if isinstance(value, float) else escape(str(value)))
-    console.print(Panel(table if metadata else "[red]not trained[/]", title="Model", title_align="left"))
+    heading = ""
+    for name, value in _plain(metadata).items():
+        model, _, figure = name.partition(": ")
+        if name.startswith("dagster/") or figure == "run":
+            continue
+        if figure and model != heading:
+            table.add_row(f"[bold]{escape(model)}[/]", "")
+            heading = model
+        shown = f"{value:.3f}" if isinstance(value, float) else str(value)
+        table.add_row(escape(f"  {figure}" if figure else model), escape(shown))
+    return table
 
 
 def _print_quality(instance: Any, run_id: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assets.landing.planning import Survey, assess, contiguous, front, survey
-from assets.landing.standing import standing
+from assets.landing.standing import range_condition, standing
 from resources.kafka import KafkaResource
 from resources.ledger import Gap, Ledger, Range
 from resources.warehouse import Warehouse
@@ -52,22 +52,10 @@ def unbroken(gaps: Sequence[Gap], holes: Sequence[Range]) -> Verdict:
 
 
 def _within(ranges: Sequence[Range]) -> tuple[str, dict[str, Any]]:
-    """Return a condition that holds for the rows of ``ranges`` and reads only their part of the primary key."""
-    parameters: dict[str, Any] = {}
-    parts = []
-    for at, work in enumerate(ranges):
-        parameters |= {
-            f"t{at}": work.topic,
-            f"p{at}": work.partition,
-            f"g{at}": work.generation,
-            f"f{at}": work.from_offset,
-            f"e{at}": work.to_offset,
-        }
-        parts.append(
-            f"(topic = {{t{at}:String}} AND partition = {{p{at}:Int32}} AND generation = {{g{at}:UInt16}}"
-            f" AND offset >= {{f{at}:Int64}} AND offset < {{e{at}:Int64}})"
-        )
-    return " OR ".join(parts) or "false", parameters
+    """Return a condition that holds for the rows of any of ``ranges``, and its parameters."""
+    parts = [range_condition(work, number) for number, work in enumerate(ranges)]
+    parameters = {name: value for _, values in parts for name, value in values.items()}
+    return " OR ".join(condition for condition, _ in parts) or "false", parameters
 
 
 def rows(warehouse: Warehouse, ranges: Sequence[Range]) -> Verdict:
