@@ -162,8 +162,9 @@ class Bus:
 def latencies(
     bus: Bus, names: list[str], rates: tuple[int, ...], *, rounds: int, seconds: float, progress: Progress
 ) -> dict[tuple[str, int], list[Latency]]:
-    """Return each arm's latencies at each rate, a list over rounds."""
+    """Return each arm's latencies at each rate, a list over rounds; print them as they come, for a run takes long."""
     found: dict[tuple[str, int], list[Latency]] = defaultdict(list)
+    say = progress.console.print
     task = progress.add_task("latency", total=rounds * len(names))
     for number in range(rounds):
         # Each round in another order, so that no arm always follows the same one.
@@ -174,13 +175,17 @@ def latencies(
                 bus.begin(contestant)
                 for rate in rates:
                     if name != "faust" or rate <= FAUST_RATE:
-                        found[name, rate].append(bus.run(rate, seconds))
+                        one = bus.run(rate, seconds)
+                        found[name, rate].append(one)
+                        say(
+                            f"round {number + 1}, {name} at {rate:,}/s: {one.p50:.1f} / {one.p95:.1f} / {one.p99:.1f} ms"
+                        )
             progress.advance(task)
     return found
 
 
 def drained(bus: Bus, contestant: Arm, events: int, processes: int) -> float:
-    """Return events per second in which a full ingress is routed, without the first tenth (start, joining)."""
+    """Return events per second in which a full ingress is routed, without the first quarter (start, joining)."""
     bus.empty_ingress()
     bus.at_the_end(contestant)
     bus.sender.ask("fill", events)
@@ -193,7 +198,7 @@ def drained(bus: Bus, contestant: Arm, events: int, processes: int) -> float:
             if time.monotonic() > deadline:
                 return 0.0
             time.sleep(0.1)
-    begun = next(at for at, mark in enumerate(marks) if mark[1] >= events / 10)
+    begun = next(at for at, mark in enumerate(marks) if mark[1] >= events / 4)
     (t0, n0), (t1, n1) = marks[begun], marks[-1]
     return (n1 - n0) / max(t1 - t0, 1e-9)
 
@@ -207,7 +212,9 @@ def throughput(
     for _ in range(rounds):
         for processes in (1, 2):
             for name in names:
-                found[name, processes].append(drained(bus, arm(name), events, processes))
+                speed = drained(bus, arm(name), events * processes, processes)
+                found[name, processes].append(speed)
+                progress.console.print(f"{name} in {processes} process(es): {speed:,.0f} events/s")
                 progress.advance(task)
     return found
 
@@ -231,7 +238,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder of a data set, instead of shop traffic")
     parser.add_argument("--rounds", "--seeds", type=int, default=5, help="interleaved runs of each arm")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one latency run")
-    parser.add_argument("--events", type=int, default=300_000, help="events of one throughput run")
+    parser.add_argument("--events", type=int, default=300_000, help="events of one throughput run, for each process")
     parser.add_argument("--arms", default=",".join(ARMS), help="which arms, with commas")
     parser.add_argument("--embedded", action="store_true", help="on the embedded broker instead of Apache Kafka")
     parser.add_argument("--quick", action="store_true", help="one round of the arms that decide, within a minute")
