@@ -177,9 +177,8 @@ def latencies(
                     if name != "faust" or rate <= FAUST_RATE:
                         one = bus.run(rate, seconds)
                         found[name, rate].append(one)
-                        say(
-                            f"round {number + 1}, {name} at {rate:,}/s: {one.p50:.1f} / {one.p95:.1f} / {one.p99:.1f} ms"
-                        )
+                        figures = f"{one.p50:.1f} / {one.p95:.1f} / {one.p99:.1f} ms"
+                        say(f"round {number + 1}, {name} at {rate:,}/s: {figures}")
             progress.advance(task)
     return found
 
