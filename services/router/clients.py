@@ -5,11 +5,15 @@ What belongs here: configuration of librdkafka. What does not: the loop over the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, Final
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaException, Producer
+
+log = logging.getLogger("isthmus.router")
 
 GROUP: Final = "isthmus-router"
 
@@ -84,6 +88,27 @@ class Clients:
     def membership(self) -> dict[str, Any]:
         """Return the consumer's options of static membership."""
         return {"group.instance.id": self.instance} if self.instance else {}
+
+
+def close_within(consumer: Consumer, seconds: float) -> None:
+    """Close ``consumer``; leave it behind where that takes longer than ``seconds``.
+
+    The client waits until its last commit is answered, and a broker that hangs does not answer. It is then closed
+    whenever the broker comes back; what it still commits is at worst older than its successor's commit, and what is
+    read again has the same ids.
+    """
+    closing = Thread(target=_close, args=(consumer,), name="consumer-close", daemon=True)
+    closing.start()
+    closing.join(seconds)
+    if closing.is_alive():
+        log.warning("the consumer was not closed within %g s, it waits for the broker; left behind", seconds)
+
+
+def _close(consumer: Consumer) -> None:
+    try:
+        consumer.close()
+    except KafkaException as error:
+        log.warning("closing the consumer failed: %s", name_of(error.args[0]))
 
 
 def name_of(error: object) -> str:

@@ -23,7 +23,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException,
 from events.catalogue import INGRESS
 from events.compiled import CATALOGUE, Schemas
 from events.validation import SchemaUnavailable
-from services.router.clients import CONSUMER_OPTIONS, Clients, ClientsFailed, failure, name_of
+from services.router.clients import CONSUMER_OPTIONS, Clients, ClientsFailed, close_within, failure, name_of
 from services.router.health import Health
 from services.router.lag import Lag
 from services.router.outlet import Outlet
@@ -45,6 +45,7 @@ _IDLE_WAIT: Final = 0.5
 _BUSY_WAIT: Final = 0.02
 _COMMIT_EVERY: Final = 0.1
 _PAUSE_AFTER: Final = 1.0
+_CLOSE_WAIT: Final = 10.0
 
 UNREADABLE: Final[Headers] = []
 """Stands for headers that the client cannot give; told by identity."""
@@ -331,7 +332,7 @@ class Pump:
 
     def _close(self) -> None:
         self._outlet.close()
-        self._consumer.close()
+        close_within(self._consumer, _CLOSE_WAIT)
         self._metrics.assigned, self._metrics.lag = 0, {}
 
 
