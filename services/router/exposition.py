@@ -82,6 +82,7 @@ class Exposition(Collector):
         errors = _by(metrics.consumer_errors)
         yield _counter("consumer_errors", "Errors that the consumer reported, by name.", errors, ["error"])
         yield _gauge("assigned_partitions", "Partitions that this router reads.", metrics.assigned)
+        yield _gauge("waiting_partitions", "Partitions whose next record waits for its schema.", metrics.waiting)
         lag: dict[Labels, float] = {(topic, str(partition)): count for (topic, partition), count in metrics.lag.items()}
         yield _gauge("lag", "Records not read yet, by assigned partition.", lag, ["topic", "partition"])
         yield _gauge("paused", "Whether nothing is consumed now because the producer's queue is full.", metrics.paused)

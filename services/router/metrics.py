@@ -62,6 +62,8 @@ class Metrics:
         self.assigned = 0
         self.lag: dict[Partition, int] = {}
         """Records that each assigned partition holds beyond what was read; replaced whole."""
+        self.waiting = 0
+        """Partitions that wait for a schema."""
         self.table_loads = 0
         self.table_refusals = 0
         self.spans: Counter[str] = Counter()

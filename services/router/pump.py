@@ -125,7 +125,7 @@ class Pump:
         self._outlet.producer.poll(0)
         self._metrics.in_flight = self._progress.in_flight
         self._commit()
-        self._metrics.assigned = len(self._assigned)
+        self._metrics.assigned, self._metrics.waiting = len(self._assigned), len(self._put_off)
         self._lag.measure(self._assigned)
         self._health.turned()
         self._outlet.watch()
@@ -333,7 +333,7 @@ class Pump:
     def _close(self) -> None:
         self._outlet.close()
         close_within(self._consumer, _CLOSE_WAIT)
-        self._metrics.assigned, self._metrics.lag = 0, {}
+        self._metrics.assigned, self._metrics.waiting, self._metrics.lag = 0, 0, {}
 
 
 def _listed(partitions: list[TopicPartition]) -> str:

@@ -27,6 +27,9 @@ class PutOff:
         self._clock = clock
         self._until: dict[Partition, float] = {}
 
+    def __len__(self) -> int:
+        return len(self._until)
+
     def leave(self, message: Any, batch: Batch, error: SchemaUnavailable) -> int:
         """Go back to this record and wait there; return its partition, of which nothing more may be routed now."""
         place = message.topic(), message.partition()

@@ -84,6 +84,7 @@ def test_one_partition_waits_and_nothing_is_lost_doubled_or_out_of_order(
         send(0, step(behind, 4), key=behind)
         asked = registry.requests["GET /schemas/ids/1"]
         until(lambda: registry.requests["GET /schemas/ids/1"] > asked)
+        until(lambda: life.metric("waiting_partitions") == 1)
         assert life.ready()
     assert life.process.returncode == 0, "a wait does not keep it from stopping"
     with router(bootstrap, tmp_path, **settings):

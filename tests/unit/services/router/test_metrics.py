@@ -30,6 +30,7 @@ def health() -> Health:
     metrics.routed[STEP] += 2
     metrics.refused["malformed-json"] += 1
     metrics.consumer_errors["_TRANSPORT"] += 1
+    metrics.spans["failed"] += 1
     metrics.lag = {("isthmus.ingress", 0): 7}
     for seconds in (0.0005, 0.003, 100.0):
         metrics.observe_latency(seconds)
