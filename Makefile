@@ -50,7 +50,7 @@ test: install-test ## The suite that needs nothing but Python
 
 .PHONY: test-services
 test-services: install-dev ## The suite against real Kafka, PostgreSQL, Redis, a MongoDB server and a schema registry (started here, or by address)
-	@$(RUN) python -m tests.services python -m pytest -m "not soak and not e2e" $(ON_SERVICES) $(ARGS)
+	@$(RUN) python -m tests.services python -m pytest -m "not soak and not e2e and not embedded" $(ON_SERVICES) $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: install-dev ## The web pages in a real browser; screenshots in docs/images

@@ -22,6 +22,8 @@ from tests.conftest import free_port, running
 from tests.integration.disk import Disk, small_disk
 from tests.integration.landing.conftest import Log, landed_values
 
+pytestmark = pytest.mark.embedded
+
 TOPIC = "isthmus.sagas"
 KEEP_FREE_MB = 32
 

@@ -19,6 +19,8 @@ from events.codec import encode
 from resources.kafka import KafkaResource
 from tests.integration.router.bus import STEP, Broker, Reader, Router, router, wait_for_broker
 
+pytestmark = pytest.mark.embedded
+
 TOKEN = "token-of-the-tests-01"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 STRUCTURED = {**HEADERS, "Content-Type": "application/cloudevents+json"}

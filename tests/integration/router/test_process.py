@@ -42,6 +42,8 @@ from tests.integration.router.bus import (
     write,
 )
 
+pytestmark = pytest.mark.embedded
+
 
 @pytest.fixture
 def small_limits(tmp_path: Path) -> Iterator[str]:

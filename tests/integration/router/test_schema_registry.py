@@ -20,6 +20,8 @@ from services.router.routing import Refused, Routed
 from tests.integration.router import registry_server as server
 from tests.integration.router.registry_world import NOW, ORDER, STEP, World, framed, order, order_schema
 
+pytestmark = pytest.mark.embedded
+
 # What is asked and what comes of it
 
 

@@ -15,6 +15,8 @@ from tests.integration.router import registry_server as server
 from tests.integration.router.registry_server import serving
 from tests.integration.router.registry_world import NOW, ORDER, STEP, World, framed, order, order_schema
 
+pytestmark = pytest.mark.embedded
+
 # No answer
 
 

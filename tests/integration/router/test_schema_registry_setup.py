@@ -27,6 +27,8 @@ from tests.integration.router import registry_server as server
 from tests.integration.router.registry_server import serving
 from tests.integration.router.registry_world import NOW, ORDER, World, framed, order, order_schema
 
+pytestmark = pytest.mark.embedded
+
 # The rest
 
 

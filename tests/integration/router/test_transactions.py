@@ -29,6 +29,8 @@ from tests.integration.router.bus import (
     write,
 )
 
+pytestmark = pytest.mark.embedded
+
 COUNT = 12_000
 
 

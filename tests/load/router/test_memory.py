@@ -27,6 +27,7 @@ def test_a_line_knows_growth_from_noise() -> None:
     assert abs(leaking.slope - 5_000) < leaking.half + 500
 
 
+@pytest.mark.embedded
 def test_no_gross_leak(kafka_bootstrap: str, tmp_path: Path) -> None:
     result = run(kafka_bootstrap, tmp_path, seed=SEED, minutes=0.25, warm=6.0, days=0.2)
     # Over 30,000 records go by in the time measured; each held for ever would be over 40 MB, while warming up is 10.
