@@ -47,6 +47,12 @@ _COMMIT_EVERY: Final = 0.1
 _PAUSE_AFTER: Final = 1.0
 _CLOSE_WAIT: Final = 10.0
 
+TOGETHER: Final = 64
+"""Records that are routed before they are sent: few enough that the first of them does not wait."""
+
+Decided = tuple[Any, Headers | None, float, Routed | Refused]
+"""A record, its headers, when it came (seconds since 1970), and what becomes of it."""
+
 UNREADABLE: Final[Headers] = []
 """Stands for headers that the client cannot give; told by identity."""
 
@@ -186,6 +192,7 @@ class Pump:
         # The first record of a batch speaks for it in the histograms of stages.
         marks: list[float] | None = [time.perf_counter()]
         waiting: set[int] = set()
+        decided: list[Decided] = []
         for message in messages:
             try:
                 named: Headers | None = next(headers)
@@ -198,41 +205,49 @@ class Pump:
             kind, stamp = message.timestamp()
             # A producer's own timestamp proves nothing about when the record came.
             seconds = stamp / 1000 if kind == TIMESTAMP_LOG_APPEND_TIME else time.time()
-            if marks:
-                self._metrics.stage("consume", max(0.0, time.time() - seconds))
             try:
-                self._one(message, named, seconds, batch, marks)
+                decided.append((message, named, seconds, self._fate(message, named, seconds, marks)))
             except SchemaUnavailable as error:
                 waiting.add(self._put_off.leave(message, batch, error))
-            marks = None
+            if marks:
+                self._measure(seconds, marks)
+                marks = None
+            if len(decided) >= TOGETHER:
+                self._send(decided, batch)
+                decided = []
+        self._send(decided, batch)
         return batch
+
+    def _measure(self, stamp: float, marks: list[float]) -> None:
+        """Count the first stages of a record that came at ``stamp`` and was decided just now."""
+        self._metrics.stage("consume", max(0.0, self._taken_at / 1e9 - stamp))
+        if len(marks) == 2:  # it was valid
+            began, valid = marks
+            self._metrics.stage("decode_validate", valid - began)
+            self._metrics.stage("rules_route", time.perf_counter() - valid)
+
+    def _send(self, decided: list[Decided], batch: Batch) -> None:
+        """Send what was decided of some records, in a go: the client's thread then finds them together."""
+        began = time.perf_counter()
+        tracing, outlet, metrics = self._work.tracing, self._outlet, self._metrics
+        for message, headers, stamp, result in decided:
+            if isinstance(result, Refused):
+                outlet.refuse(message, headers, result, batch)
+                if tracing is not None:
+                    tracing.refused(message, headers, result, self._taken_at)
+                continue
+            metrics.routed[result.type] += 1
+            metrics.rewritten += result.rewritten
+            traced = None if tracing is None else tracing.routed(message, headers, result, self._taken_at)
+            outlet.send(result, message, headers, batch, stamp, traced=traced)
+        if decided:
+            metrics.stage("produce", time.perf_counter() - began, len(decided))
 
     def _without_errors(self, messages: list[Any]) -> list[Any]:
         for message in messages:
             if (error := message.error()) is not None:
                 self._consumer_error(error)
         return [message for message in messages if message.error() is None]
-
-    def _one(
-        self, message: Any, headers: Headers | None, stamp: float, batch: Batch, marks: list[float] | None
-    ) -> None:
-        result = self._fate(message, headers, stamp, marks)
-        routed = time.perf_counter() if marks else 0.0
-        tracing = self._work.tracing
-        if isinstance(result, Refused):
-            self._outlet.refuse(message, headers, result, batch)
-            if tracing is not None:
-                tracing.refused(message, headers, result, self._taken_at)
-            return
-        self._metrics.routed[result.type] += 1
-        self._metrics.rewritten += result.rewritten
-        traced = None if tracing is None else tracing.routed(message, headers, result, self._taken_at)
-        self._outlet.send(result, message, headers, batch, stamp, traced=traced)
-        if marks:
-            began, valid = marks
-            self._metrics.stage("decode_validate", valid - began)
-            self._metrics.stage("rules_route", routed - valid)
-            self._metrics.stage("produce", time.perf_counter() - routed)
 
     def _fate(self, message: Any, headers: Headers | None, stamp: float, marks: list[float] | None) -> Routed | Refused:
         if headers is UNREADABLE:

@@ -52,6 +52,13 @@ log.segment.delete.delay.ms=500
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 """
 
+SMALL = ("-Xmx768m", "-Xms256m", "-XX:+UseSerialGC")
+#: As Kafka's own start script has it: what a latency is measured on must not stop for long to collect garbage.
+USUAL = (
+    *("-Xmx1g", "-Xms1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
+    "-XX:InitiatingHeapOccupancyPercent=35",
+)
+
 
 @dataclass
 class KafkaServer:
@@ -63,12 +70,12 @@ class KafkaServer:
     pid: int = 0
 
     @classmethod
-    def new(cls, folder: Path) -> Self:
+    def new(cls, folder: Path, memory: tuple[str, ...] = SMALL) -> Self:
         """Prepare a server with its data in ``folder``; it does not run yet."""
         port, controller = free_port(), free_port()
         properties = folder / "server.properties"
         properties.write_text(PROPERTIES.format(port=port, controller=controller, folder=folder))
-        base = [java(), "-cp", f"{HERE}:{kafka_jars()}/*", "-Xmx768m", "-Xms256m", "-XX:+UseSerialGC"]
+        base = [java(), "-cp", f"{HERE}:{kafka_jars()}/*", *memory]
         # Never with a minus first, which the tool would take for an option.
         cluster = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
         tool = [*base, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "-t", cluster]
