@@ -124,6 +124,20 @@ class Settings(BaseSettings):
         description="Time limit for the body of a request with events, and again for the broker's acknowledgement.",
     )
 
+    orchestrator_host: str = Field(
+        default="127.0.0.1", description="Address of the advice service; beyond loopback put TLS in front."
+    )
+    orchestrator_port: int = Field(default=8091, description="Port of the advice service.")
+    advice_tokens: dict[str, IngestToken] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Who may ask for advice: name → token (16 characters or more), JSON; "
+        "default: one, made at first use under `home`.",
+    )
+    advice_refresh_seconds: float = Field(
+        default=5.0, gt=0, description="How often the advice service reads policies and champions again."
+    )
+
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="Form of the router's log; `auto`: text on a terminal, JSON lines elsewhere."
     )
@@ -211,6 +225,11 @@ class Settings(BaseSettings):
         """Return the tokens of those who may send events by HTTP, by name."""
         given = {name: token.get_secret_value() for name, token in self.ingest_tokens.items()}
         return given or {"default": self.secret("ingest-token")}
+
+    def advice_secrets(self) -> dict[str, str]:
+        """Return who may ask for advice, name → token."""
+        given = {name: token.get_secret_value() for name, token in self.advice_tokens.items()}
+        return given or {"default": self.secret("advice-token")}
 
 
 @lru_cache

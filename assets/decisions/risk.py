@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assets.sagas.learning import model_name
 from ml.decisions import ModelRead
+from ml.sagas.types import model_name
 from ml.sagas.types import saga_type as declared
 from resources.registry import Registry
 

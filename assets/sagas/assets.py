@@ -14,7 +14,8 @@ from typing import Any
 import dagster as dg
 
 from assets.sagas import data
-from assets.sagas.learning import BASELINES, Learned, learn, model_name, promotion_decision
+from assets.sagas.learning import BASELINES, Learned, learn, promotion_decision
+from ml.sagas.types import model_name
 from resources.decisions import DecisionStore, PublishFailed
 from resources.kafka import KafkaResource
 from resources.warehouse import WarehouseResource

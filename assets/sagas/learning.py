@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from assets.sagas import data
+from ml.sagas.types import model_name
 from resources.registry import ModelVersion, Record, Registry
 from resources.warehouse import Warehouse
 
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 BASELINES = ("constant", "logistic", "boosting")
 MODEL_ASSET = "ml/saga_model"
 _VALID = timedelta(days=90)
-
-
-def model_name(saga_type: str, outcome: str) -> str:
-    """Return the registered name of the model of an outcome."""
-    return f"saga_failure.{saga_type}.{outcome}"
 
 
 @dataclass(frozen=True)

@@ -87,3 +87,8 @@ def saga_type(name: str) -> SagaType:
         sealed_by=(Where(status=("compensated",)),),
         load="participants",
     )
+
+
+def model_name(saga_type: str, outcome: str) -> str:
+    """Return the registered name of the model of an outcome."""
+    return f"saga_failure.{saga_type}.{outcome}"

@@ -18,11 +18,11 @@ from confluent_kafka import KafkaException, Producer
 from events.compiled import Schemas
 from resources.kafka import KafkaResource
 from resources.settings import Settings, get_settings
+from services.logs import configure
 from services.router.clients import Fenced
 from services.router.health import Health
 from services.router.ingest import Ingest, Limits
 from services.router.ingest.sender import Sender
-from services.router.logs import configure
 from services.router.metrics import Metrics
 from services.router.registry import schemas_of
 from services.router.registry.client import RegistryError

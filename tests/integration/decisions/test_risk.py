@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from assets.decisions.risk import champion_of
-from assets.sagas.learning import model_name
+from ml.sagas.types import model_name
 from resources.registry import FakeRegistry, Record
 
 RECORD = Record(parameters={}, metrics={}, columns=["a"], example=np.zeros((1, 1)))

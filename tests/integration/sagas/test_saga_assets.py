@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 
 from assets.sagas import saga_features, saga_model, saga_predictions
-from assets.sagas.learning import model_name
 from benchmarks._saga_table import saga_table
 from examples.shop import traffic
+from ml.sagas.types import model_name
 from resources.decisions import DecisionStore
 from resources.kafka import KafkaResource
 from resources.registry import RegistryResource

@@ -91,7 +91,7 @@ class Course:
                 self._join_and_leave(broker, traffic, router, guest, draw)
                 result.rebalances += 2
             traffic.stop()
-            until(lambda: broker.lag() == 0, "everything is committed", seconds=_PATIENCE)
+            self._catches_up(broker, router)
             assert router.stop() == 0, router.said()[-2000:]
         finally:
             for process in (router, guest):
@@ -115,6 +115,18 @@ class Course:
         except TimeoutError as error:
             state = f"lag {broker.lag()}, {traffic.state()}"
             raise TimeoutError(f"{error}; {state}\n{router.said()[-3000:]}") from None
+
+    @staticmethod
+    def _catches_up(broker: Broker, router: Router) -> None:
+        """Return when everything is committed; a router that still gets on is waited for, however much there is."""
+        lag = broker.lag()
+        while lag:
+            least = lag
+            try:
+                until(lambda: broker.lag() < least, "the lag falls", seconds=_PATIENCE)  # noqa: B023 (used at once)
+            except TimeoutError as error:
+                raise TimeoutError(f"{error}; lag {broker.lag()}\n{router.said()[-3000:]}") from None
+            lag = broker.lag()
 
     def _kill(self, broker: Broker, traffic: Traffic, router: Router, draw: random.Random) -> Snapshot:
         if draw.random() < EARLY:

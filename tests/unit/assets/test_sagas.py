@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.sagas import data, saga_features, saga_model, saga_predictions
-from assets.sagas.learning import model_name
+from ml.sagas.types import model_name
 
 
 def test_the_graph_reads_from_features_to_predictions() -> None:

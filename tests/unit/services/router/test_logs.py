@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.router.logs import configure
+from services.logs import configure
 
 log = logging.getLogger("isthmus.test")
 

@@ -40,7 +40,7 @@ def configure(form: Literal["auto", "json", "text"], stream: TextIO | None = Non
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if not issubclass(kind, KeyboardInterrupt | SystemExit):
-        logging.getLogger("isthmus.router").critical("not caught", exc_info=(kind, error, trace))
+        logging.getLogger("isthmus").critical("not caught", exc_info=(kind, error, trace))
 
 
 class JsonLines(logging.Formatter):

@@ -1,0 +1,68 @@
+"""``python -m services.orchestrator``: the advice service as a process; settings from the environment (``ISTHMUS_*``).
+
+It prints one line that starts with ``ready`` when it answers. SIGTERM and SIGINT stop it; requests in flight are
+answered first.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import closing
+
+import uvicorn
+
+from resources.decisions import DecisionStore
+from resources.registry import RegistryResource
+from resources.settings import get_settings
+from resources.warehouse import WarehouseResource
+from services.logs import configure
+from services.orchestrator.standing import Keeper
+from services.orchestrator.web import application
+
+
+class _Server(uvicorn.Server):
+    """Says when it serves."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            print(f"ready http://{host}:{port}", flush=True)
+
+
+def main() -> int:
+    """Run the service; return the process's exit code."""
+    settings = get_settings()
+    configure(settings.log_format)
+    host, port = settings.orchestrator_host, settings.orchestrator_port
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        print(
+            f"The advice service cannot listen at {host}, port {port}: {error.strerror}. "
+            "Set ISTHMUS_ORCHESTRATOR_PORT to a free port.",
+            file=sys.stderr,
+        )
+        return 1
+    # One short attempt: it asks again by itself, and a stop must not wait for a store that is not there.
+    warehouse = WarehouseResource(attempts=1)
+    keeper = Keeper(warehouse, DecisionStore(warehouse), RegistryResource(), seconds=settings.advice_refresh_seconds)
+    config = uvicorn.Config(
+        application(keeper, settings.advice_secrets()),
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    with closing(keeper), listener:
+        keeper.start()
+        _Server(config).run([listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

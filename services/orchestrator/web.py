@@ -1,0 +1,204 @@
+"""The HTTP side of the advice service: ``POST /v1/sagas/{type}/advice``, ``/health``, ``/ready``, ``/metrics``.
+
+What belongs here: the form of a question and an answer, who may ask, and figures. What does not: what is advised
+(:mod:`services.orchestrator.advice`).
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from ml.sagas.spec import NAN, SagaEvent
+from services.orchestrator.advice import Advice, advise
+from services.orchestrator.standing import Keeper
+
+log = logging.getLogger("isthmus.orchestrator")
+
+MAX_BODY_BYTES: Final = 1_048_576
+MAX_EVENTS: Final = 1_000
+_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Status = Literal["scheduled", "started", "completed", "failed", "timed_out", "retried", "compensated"]
+
+
+class Told(BaseModel):
+    """One event of the saga, as its orchestrator tells it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    at: AwareDatetime = Field(description="When it happened, with its offset from UTC.")
+    step: Name
+    participant: Name
+    status: Status
+    attempt: int = Field(default=1, ge=1, le=1_000_000)
+    worker: str = Field(default="", max_length=200)
+    duration_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    load: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="Requests in flight at the participant then."
+    )
+
+
+class Question(BaseModel):
+    """A running saga: what happened so far, oldest first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    saga_id: Name
+    started_at: AwareDatetime
+    amount: float | None = Field(default=None, allow_inf_nan=False)
+    events: list[Told] = Field(default_factory=list, max_length=MAX_EVENTS)
+    load: dict[Name, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict, max_length=1_000, description="Requests in flight now, by participant."
+    )
+
+
+class Figures:
+    """What the service counts."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        prefix = "isthmus_orchestrator_"
+        self.advice = Counter(prefix + "advice", "Answers, by action.", ["action"], registry=self.registry)
+        self.defaults = Counter(
+            prefix + "defaults", "Answers without a policy or a model.", ["missing"], registry=self.registry
+        )
+        self.refused = Counter(prefix + "refused", "Requests refused, by status.", ["status"], registry=self.registry)
+        self.seconds = Histogram(
+            prefix + "advice_seconds", "Seconds that an answer took.", buckets=_BUCKETS, registry=self.registry
+        )
+        for name, text, figure in (
+            ("policies", "Policies in force.", lambda: len(keeper.standing.policies)),
+            ("champions", "Champion models.", lambda: sum(map(len, keeper.standing.champions.values()))),
+            ("problems", "Stores that do not answer.", lambda: len(keeper.standing.problems)),
+            ("standing_age_seconds", "Seconds since the stores were read.", lambda: keeper.age or 0.0),
+        ):
+            Gauge(prefix + name, text, registry=self.registry).set_function(figure)
+
+
+def application(keeper: Keeper, tokens: Mapping[str, str]) -> FastAPI:
+    """Return the ASGI application; ``tokens`` are those who may ask, name → token."""
+    figures = Figures(keeper)
+    known = [sha256(token.encode()).digest() for token in tokens.values()]
+    # Its pages for people load scripts from elsewhere.
+    app = FastAPI(title="Isthmus: saga advice", version=version("isthmus"), docs_url=None, redoc_url=None)
+
+    def authenticated(request: Request) -> None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = sha256(token.strip().encode()).digest() if scheme.lower() == "bearer" else b""
+        # Each is compared, and in constant time, so that the answer's delay tells nothing.
+        if not sum([hmac.compare_digest(given, expected) for expected in known]):
+            raise HTTPException(
+                401, "Send a token that the service knows as Authorization: Bearer.", {"WWW-Authenticate": "Bearer"}
+            )
+
+    @app.middleware("http")
+    async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        length = request.headers.get("content-length", "")
+        if request.method == "POST" and not length.isdigit():
+            response = _problem(411, "Say how long the body is (Content-Length).")
+        elif request.method == "POST" and int(length) > MAX_BODY_BYTES:
+            response = _problem(413, f"A question has at most {MAX_BODY_BYTES:,} bytes.")
+        else:
+            response = await call_next(request)
+        if response.status_code >= 400:
+            figures.refused.labels(str(response.status_code)).inc()
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        # The library's own answer repeats the values, which may be personal.
+        problems = [{"at": list(one["loc"]), "problem": one["msg"]} for one in error.errors()]
+        return _problem(422, "The question has not the right form.", problems=problems)
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """Whether the process lives."""
+        return {"ok": True}
+
+    @app.get("/ready")
+    async def ready(response: Response) -> dict[str, Any]:
+        """Whether it has read what stands; it is ready, with what it knows, also while a store does not answer."""
+        standing, read = keeper.standing, keeper.age is not None
+        response.status_code = 200 if read else 503
+        return {
+            "ok": read,
+            "policies": sorted(standing.policies),
+            "champions": sorted(f"{one.version.name}/{one.version.version}" for one in _all(standing.champions)),
+            "problems": dict(standing.problems),
+        }
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.post("/v1/sagas/{saga_type}/advice", dependencies=[Depends(authenticated)])
+    async def advice(saga_type: Annotated[str, Path(min_length=1, max_length=200)], question: Question) -> Response:
+        """What this saga should do next: an action, the risk with its reasons, time-outs and retries of what comes."""
+        began = time.perf_counter()
+        events = _events(question)
+        answer = advise(saga_type, question.saga_id, events, keeper.standing, now=datetime.now(UTC), load=question.load)
+        figures.advice.labels(answer.action).inc()
+        for missing in answer.defaults:
+            figures.defaults.labels(missing.partition(":")[0]).inc()
+        figures.seconds.observe(time.perf_counter() - began)
+        return Response(orjson.dumps(_plain(answer)), media_type="application/json")
+
+    return app
+
+
+def _all(champions: Mapping[str, Any]) -> list[Any]:
+    return [one for ones in champions.values() for one in ones]
+
+
+def _problem(status: int, detail: str, **more: Any) -> Response:
+    return Response(orjson.dumps({"detail": detail, **more}), status, media_type="application/json")
+
+
+def _us(at: datetime) -> int:
+    return round(at.timestamp() * 1e6)
+
+
+def _events(question: Question) -> list[SagaEvent]:
+    """Return the saga's events in the order of time; those of one moment stay as they were told."""
+    amount = NAN if question.amount is None else question.amount
+    started = SagaEvent(question.saga_id, "started", _us(question.started_at), amount=amount)
+    told = [
+        SagaEvent(
+            question.saga_id,
+            "step",
+            _us(one.at),
+            step=one.step,
+            participant=one.participant,
+            status=one.status,
+            attempt=one.attempt,
+            worker=one.worker,
+            duration_ms=NAN if one.duration_ms is None else one.duration_ms,
+            load=NAN if one.load is None else one.load,
+        )
+        for one in question.events
+    ]
+    return [started, *sorted(told, key=lambda one: one.us)]
+
+
+def _plain(answer: Advice) -> dict[str, Any]:
+    plain = asdict(answer)
+    if answer.risk is not None:
+        plain["risk"]["alarm"] = answer.risk.alarm
+    return plain
