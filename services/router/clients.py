@@ -31,6 +31,9 @@ CONSUMER_OPTIONS: Final[dict[str, Any]] = {
     # A killed router's partitions are free after this; Kafka's brokers allow no less.
     "session.timeout.ms": 6000,
     "heartbeat.interval.ms": 2000,
+    # A request that a broker took with it when it restarted is given up, and sent anew, after this and not after a
+    # minute: without its committed offsets a partition stands still.
+    "socket.timeout.ms": 10_000,
     # Longer than any wait for a full queue: to lose the partitions then would only make duplicates.
     "max.poll.interval.ms": 1_800_000,
 }
@@ -41,6 +44,7 @@ PRODUCER_OPTIONS: Final[dict[str, Any]] = {
     "linger.ms": 1,
     # Never give up on a record because time has passed: its offset is not committed before.
     "message.timeout.ms": 0,
+    "socket.timeout.ms": 10_000,
     "partitioner": "murmur2_random",
     "queue.buffering.max.messages": 100_000,
     "queue.buffering.max.kbytes": 262_144,
@@ -53,6 +57,7 @@ TRANSACTION_OPTIONS: Final[dict[str, Any]] = {
     # What a killed router left open keeps readers of committed records waiting for so long, at most.
     "transaction.timeout.ms": 10_000,
     "message.timeout.ms": 10_000,  # never above the transaction's
+    "socket.timeout.ms": 9_000,  # below the transaction's
 }
 
 # What a broker says of a record rather than of itself: such a record goes to the dead letters, all else is tried again.
