@@ -23,6 +23,7 @@ from tests.load.router.traffic import Traffic
 EARLY: Final = 0.15  # share of the kills that do not wait until the router works: they fall into its start
 _LATE: Final = 0.25  # most seconds between the first sign of work and the kill
 _PATIENCE: Final = 120.0
+_MOST_BEHIND: Final = 200_000  # a router that is killed all the time does not keep up; beyond this the traffic waits
 
 
 class Restartable(Protocol):
@@ -83,6 +84,7 @@ class Course:
         try:
             self._works(broker, traffic, router, broker.written())
             snapshots.extend(self._kill(broker, traffic, router, draw) for _ in range(kills))
+            traffic.held = False
             result.kills, result.kill_seconds = len(snapshots), time.monotonic() - began
             for number in range(restarts if self.server else 0):
                 self._restart(broker, traffic, router, clean=number % 2 == 0)
@@ -140,6 +142,7 @@ class Course:
         router.kill()
         snapshot = broker.snapshot()
         router.start()
+        traffic.held = broker.lag() > _MOST_BEHIND
         return snapshot
 
     def _restart(self, broker: Broker, traffic: Traffic, router: Router, *, clean: bool) -> None:

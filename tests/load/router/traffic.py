@@ -47,6 +47,8 @@ class Traffic:
         self.partition = array("b")
         self.offset = array("q")
         self.failed: list[str] = []
+        self.held = False
+        """Whether nothing is sent for now."""
         self._rate, self._poison, self._duplicates = rate, poison, duplicates
         self._draw = random.Random(seed)
         self._templates = [_template(name, self.run) for name in _TYPES]
@@ -97,6 +99,8 @@ class Traffic:
     def _send(self) -> None:
         began, sent = time.monotonic(), 0
         while not self._stop.is_set():
+            if self.held:
+                began, sent = time.monotonic(), 0
             due = int((time.monotonic() - began) * self._rate)
             for _ in range(due - sent):
                 self._one()
