@@ -20,7 +20,7 @@ from ml.sagas.evaluation import calibration_error
 
 THRESHOLDS = (0.0, 0.3, 0.5, 0.7, 0.9)
 #: Documents of the small corpora: a handful of runbooks is the usual case of a young platform.
-SMALL = (6, 25, 100)
+SMALL = (3, 6, 25, 100)
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ def fitted(sets: Sequence[Questions]) -> Calibration:
 
 
 def confidence_report(asked: Questions, others: Sequence[Questions], suffix: str) -> dict[str, float]:
-    """Print and return what confidence is worth on one set: fitted on ``others``, or as shipped where there are none."""
+    """Print and return what confidence is worth on one set: fitted on ``others``, as shipped where there are none."""
     calibration = fitted(others) if others else FITTED
     line = {}
     print(f"confidence {'fitted on ' + ', '.join(one.name for one in others) if others else 'as shipped'}")

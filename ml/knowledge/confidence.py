@@ -17,20 +17,24 @@ from sklearn.linear_model import LogisticRegression
 class Evidence:
     """What stands behind a first hit.
 
-    ``coverage``: share of the question's information that the document accounts for. ``names``: likeness of question
-    and title. ``margin``: how far the best document of another title falls behind, as a share of the score. ``terms``:
-    different terms of the question. ``documents``: how many there were to choose from.
+    ``coverage``: share of the question's information that the document accounts for. ``margin``: how far the best
+    document of another title falls behind, as a share of the score. ``terms``: different terms of the question.
+    ``documents``: how many there were to choose from.
     """
 
     coverage: float
-    names: float
     margin: float
     terms: int
     documents: int
 
     def features(self) -> list[float]:
-        """Return the numbers that the map weighs."""
-        return [self.coverage, self.names, self.margin, float(np.log1p(self.terms)), float(np.log1p(self.documents))]
+        """Return the numbers that the map weighs; as nothing is shared, the first falls without much of a bound."""
+        return [
+            float(np.log(self.coverage + 0.001)),
+            self.margin,
+            float(np.log1p(self.terms)),
+            float(np.log1p(self.documents)),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,6 @@ class Calibration:
 
     intercept: float
     coverage: float
-    names: float
     margin: float
     terms: float
     documents: float
@@ -52,10 +55,12 @@ class Calibration:
 
 
 def fit(evidence: Sequence[Evidence], right: NDArray[np.bool_]) -> Calibration:
-    """Learn the map from first hits and whether they were right; both must occur."""
-    model = LogisticRegression(C=10.0, max_iter=1000).fit([one.features() for one in evidence], right)
+    """Learn the map from first hits and whether they were right; both must occur, and count for one half each."""
+    model = LogisticRegression(C=10.0, max_iter=1000, class_weight="balanced")
+    model.fit([one.features() for one in evidence], right)
     return Calibration(float(model.intercept_[0]), *(float(weight) for weight in model.coef_[0]))
 
 
-#: Fitted by ``benchmarks/knowledge.py`` (it prints them) on questions of which half had their answer taken out.
-FITTED = Calibration(-5.0, 8.0, 4.0, 4.0, 0.0, 0.0)
+#: Printed by ``benchmarks/knowledge.py --tune``: fitted on the questions of both developers' sets, asked of all
+#: documents and of few, with the answer there and taken out.
+FITTED = Calibration(intercept=5.0385, coverage=3.3573, margin=3.7509, terms=1.4906, documents=-1.1860)

@@ -62,7 +62,7 @@ class Explanation:
 
 def question(saga: FailingSaga) -> str:
     """Return the facts as a question. Ids, addresses and times are left out: they name an occurrence, not a fault."""
-    parts = [saga.error, *saga.signals, f"{saga.participant} {saga.step} failed"]
+    parts = [saga.error, *saga.signals, f"{saga.participant} {saga.step}"]
     return ". ".join(text for part in parts if (text := _OCCURRENCE.sub(" ", part).strip(" .:")))
 
 

@@ -7,14 +7,17 @@ documents for a question: a view is one product with a sparse matrix.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, fields
+from itertools import chain
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ml.knowledge.confidence import FITTED, Calibration, Evidence
 from ml.knowledge.text import Passage, first_heading, front_title, passages, terms
@@ -52,15 +55,14 @@ class Ranking:
 
     title: Field = Field(6.0, 0.75)
     headings: Field = Field(1.0, 0.75)
-    #: What stands before anything else: the meaning of an alert, the first passage of a write-up.
-    lead: Field = Field(2.0, 0.75)
-    body: Field = Field(1.0, 0.9)
-    code: Field = Field(0.5, 0.9)
+    body: Field = Field(1.0, 0.75)
+    #: The same commands stand in many runbooks.
+    code: Field = Field(0.1, 0.75)
     tags: Field = Field(1.0, 0.75)
     #: How slowly a term that occurs again stops to count (BM25's k1).
-    saturation: float = 4.0
+    saturation: float = 3.0
     #: Weight of the second view, the likeness of question and title by runs of characters.
-    names: float = 0.2
+    names: float = 0.15
 
 
 FIELDS = tuple(one.name for one in fields(Ranking) if one.name not in ("saturation", "names"))
@@ -103,6 +105,15 @@ class Answer:
         return self.hits[0] if self.hits and self.confidence >= at_least else None
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Questions as the index sees them: term weights (questions by terms), their whole information, title likeness."""
+
+    weights: sp.csr_matrix
+    whole: Floats
+    likeness: Floats
+
+
 class Index:
     """A fixed set of documents, made once and asked many times; safe to share between threads."""
 
@@ -114,129 +125,152 @@ class Index:
         if twice:
             raise ValueError(f"{len(twice)} document ids occur more than once, the first is {twice[0]!r}")
         self.documents = tuple(documents)
-        self._ranking, self._calibration = ranking or Ranking(), calibration
+        self._calibration = calibration
         self._passages = [passages(one.text) or [Passage("", "", "", "")] for one in documents]
         self._titles = [_title(one) for one in documents]
         cut = [_fields(*parts) for parts in zip(documents, self._titles, self._passages, strict=True)]
         # Documents of one title (the same alert in two collections) do not compete for being the answer.
-        keys = {" ".join(sorted(set(of["title"]))): None for of in cut}
-        numbers = {key: number for number, key in enumerate(keys)}
-        self._title_group = np.array([numbers[" ".join(sorted(set(of["title"])))] for of in cut], dtype=np.int64)
+        _, self._title_group = np.unique([" ".join(sorted(set(of["title"]))) for of in cut], return_inverse=True)
         self._count(cut)
-        self._cut_passages()
         self._name(cut)
+        self._ranking = ranking or Ranking()
+        self._fields = self._weighed(self._ranking)
 
     def __len__(self) -> int:
         return len(self.documents)
 
+    def reranked(self, ranking: Ranking) -> Index:
+        """Return an index of the same documents with other constants; what was counted is shared."""
+        other = copy(self)
+        vars(other).update(_ranking=ranking, _fields=self._weighed(ranking))
+        return other
+
     def _count(self, cut: list[dict[str, list[str]]]) -> None:
-        """Build the first view: BM25 over weighted fields (Robertson, Zaragoza and Taylor 2004).
+        """Count terms by field and by passage."""
+        self._terms = sorted({term for of in cut for field in of.values() for term in field})
+        self._vocabulary = {term: at for at, term in enumerate(self._terms)}
+        self._counts = {name: self._counted([of[name] for of in cut]) for name in FIELDS}
+        total = sp.csr_matrix((len(cut), len(self._terms)))
+        for counts in self._counts.values():
+            total = total + counts
+        holding = np.asarray((total > 0).sum(axis=0)).ravel()
+        self._idf = np.log1p((len(cut) - holding + 0.5) / (holding + 0.5))
+        self._idf_unknown = float(np.log1p((len(cut) + 0.5) / 0.5))
+        self._first_passage = np.cumsum([0, *(len(found) for found in self._passages)])
+        pieces = self._counted(
+            [terms(f"{one.heading} {one.prose} {one.code}") for found in self._passages for one in found]
+        )
+        # What chooses the passage to show: plain BM25 over passages.
+        self._pieces = sp.csr_matrix(_saturated(_by_length(pieces, 0.75), 1.5) @ sp.diags(self._idf))
+
+    def _counted(self, rows: list[list[str]]) -> sp.csr_matrix:
+        """Return rows by terms; terms that no document has are left out."""
+        found = [[self._vocabulary[term] for term in row if term in self._vocabulary] for row in rows]
+        starts = np.cumsum([0, *(len(row) for row in found)])
+        columns = np.fromiter(chain.from_iterable(found), dtype=np.int64, count=int(starts[-1]))
+        counts = sp.csr_matrix((np.ones(len(columns)), columns, starts), shape=(len(rows), len(self._terms)))
+        counts.sum_duplicates()
+        return counts
+
+    def _name(self, cut: list[dict[str, list[str]]]) -> None:
+        """Build the second view: titles by runs of three to five characters, which forgives endings and joints."""
+        titles = [" ".join(of["title"]) for of in cut]
+        self._namer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
+        self._names = self._namer.fit_transform(titles) if any(titles) else None
+
+    def _weighed(self, ranking: Ranking) -> sp.csr_matrix:
+        """Return the first view: BM25 over weighted fields (Robertson, Zaragoza and Taylor 2004).
 
         A document's count of a term is the weighted sum of its fields' counts, each divided by the field's relative
         length; only then it saturates. So a word in the title is worth some in the text, not a second full score.
         """
-        self._terms = sorted({term for of in cut for field in of.values() for term in field})
-        self._vocabulary = {term: at for at, term in enumerate(self._terms)}
-        self._counter = CountVectorizer(analyzer=_as_given, vocabulary=self._vocabulary, dtype=np.float64)
-        shape = (len(cut), len(self._vocabulary))
-        self._counts = {name: self._counted([of[name] for of in cut]) for name in FIELDS}
-        total, weighted = sp.csr_matrix(shape), sp.csr_matrix(shape)
-        for name in FIELDS:
-            how: Field = getattr(self._ranking, name)
-            total = total + self._counts[name]
-            weighted = weighted + how.weight * _by_length(self._counts[name], how.length)
-        holding = np.asarray((total > 0).sum(axis=0)).ravel()
-        self._idf = np.log1p((len(cut) - holding + 0.5) / (holding + 0.5))
-        self._idf_unknown = float(np.log1p((len(cut) + 0.5) / 0.5))
-        self._fields = sp.csr_matrix(_saturated(weighted, self._ranking.saturation) @ sp.diags(self._idf))
+        weighted = sp.csr_matrix((len(self), len(self._terms)))
+        for name, counts in self._counts.items():
+            how: Field = getattr(ranking, name)
+            weighted = weighted + how.weight * _by_length(counts, how.length)
+        return sp.csr_matrix(_saturated(weighted, ranking.saturation) @ sp.diags(self._idf))
 
-    def _cut_passages(self) -> None:
-        """Build what chooses the passage to show: the same terms, over passages."""
-        self._first_passage = np.cumsum([0, *(len(found) for found in self._passages)])
-        counts = self._counted(
-            [terms(f"{one.heading} {one.prose} {one.code}") for found in self._passages for one in found]
-        )
-        self._pieces = sp.csr_matrix(_saturated(_by_length(counts, 0.75), 1.5) @ sp.diags(self._idf))
+    def ask(self, questions: Sequence[str]) -> Asked:
+        """Return questions in the index's terms, for :meth:`scores`."""
+        found = [terms(question) for question in questions]
+        weights = self._counted(found)
+        weights.data = 1 + np.log(weights.data)
+        unknown = [
+            sum(1 + math.log(count) for term, count in Counter(row).items() if term not in self._vocabulary)
+            for row in found
+        ]
+        whole = weights @ self._idf + np.array(unknown) * self._idf_unknown
+        likeness = np.zeros((len(found), len(self)))
+        if self._names is not None and found:
+            likeness = (self._namer.transform([" ".join(row) for row in found]) @ self._names.T).toarray()
+        return Asked(weights, np.maximum(whole, 1e-9), likeness)
 
-    def _name(self, cut: list[dict[str, list[str]]]) -> None:
-        """Build the second view: titles by runs of three to five characters, which forgives endings and joints."""
-        self._namer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
-        titles = [" ".join(of["title"]) for of in cut]
-        self._names = self._namer.fit_transform(titles) if any(titles) else None
+    def scores(self, questions: Sequence[str] | Asked) -> Floats:
+        """Return questions by documents, in the order of ``documents``."""
+        asked = questions if isinstance(questions, Asked) else self.ask(questions)
+        return self._covered(asked) + self._ranking.names * asked.likeness
 
-    def _counted(self, rows: list[list[str]]) -> sp.csr_matrix:
-        if not self._vocabulary or not rows:
-            return sp.csr_matrix((len(rows), len(self._vocabulary)))
-        return sp.csr_matrix(self._counter.transform(rows))
+    def _covered(self, asked: Asked) -> Floats:
+        """Return the first view: the share of a question's information (its terms' idf) that a document accounts for.
 
-    def _views(self, question: list[str]) -> tuple[Floats, Floats, Floats]:
-        """Return both views over documents, each 0 to 1, and the weights of the question's terms.
-
-        The first is the share of the question's information (its terms' idf) that a document accounts for; a term that
-        no document has counts in the whole, so that a question about something else scores low everywhere.
+        A term that no document has counts in the whole, so that a question about something else scores low everywhere.
         """
-        weights, whole = np.zeros(len(self._vocabulary)), 0.0
-        for term, count in Counter(question).items():
-            at, weight = self._vocabulary.get(term), 1 + np.log(count)
-            whole += weight * (self._idf_unknown if at is None else float(self._idf[at]))
-            if at is not None:
-                weights[at] = weight
-        covered = self._fields @ weights / max(whole, 1e-9)
-        if self._names is None:
-            return covered, np.zeros(len(self)), weights
-        likeness = self._names @ self._namer.transform([" ".join(question)]).T
-        return covered, likeness.toarray().ravel(), weights
-
-    def scores(self, question: str) -> Floats:
-        """Return each document's score, in the order of ``documents``."""
-        covered, names, _ = self._views(terms(question))
-        return np.asarray(covered + self._ranking.names * names, dtype=np.float64)
+        shares = (asked.weights @ self._fields.T).toarray() / asked.whole[:, None]
+        return np.asarray(shares, dtype=np.float64)
 
     def search(self, question: str, *, limit: int = 5) -> Answer:
         """Return the documents that fit a question best, at most ``limit``; none where no term is shared."""
-        words = terms(question)
-        covered, names, weights = self._views(words)
-        scores = covered + self._ranking.names * names
+        asked = self.ask([question])
+        covered = self._covered(asked)[0]
+        scores = covered + self._ranking.names * asked.likeness[0]
         order = [int(at) for at in np.argsort(-scores, kind="stable")[:limit] if covered[at] > 0]
         if not order:
             return Answer(question, (), 0.0)
-        evidence = self._evidence(covered, names, scores, len(set(words)))
+        weights = np.zeros(len(self._terms))
+        weights[asked.weights.indices] = asked.weights.data
         pieces = self._pieces @ weights
         hits = tuple(self._hit(at, float(scores[at]), weights, pieces) for at in order)
-        return Answer(question, hits, self._calibration.probability(evidence))
+        return Answer(question, hits, self._calibration.probability(self._evidence(question, covered, scores)))
 
     def evidence(self, question: str) -> tuple[int, Evidence] | None:
-        """Return the first hit's position and what its confidence rests on; None where nothing is shared."""
-        words = terms(question)
-        covered, names, _ = self._views(words)
-        scores = covered + self._ranking.names * names
-        if not len(self) or covered.max() <= 0:
+        """Return the first hit's position and what its confidence rests on; None where no term is shared."""
+        if not len(self):
             return None
-        return int(np.argmax(scores)), self._evidence(covered, names, scores, len(set(words)))
+        asked = self.ask([question])
+        covered = self._covered(asked)[0]
+        scores = covered + self._ranking.names * asked.likeness[0]
+        top = int(np.argmax(scores))
+        return (top, self._evidence(question, covered, scores)) if covered[top] > 0 else None
 
-    def _evidence(self, covered: Floats, names: Floats, scores: Floats, count: int) -> Evidence:
+    def _evidence(self, question: str, covered: Floats, scores: Floats) -> Evidence:
         top = int(np.argmax(scores))
         others = scores[self._title_group != self._title_group[top]]
         margin = 1.0 - float(others.max()) / float(scores[top]) if len(others) else 1.0
-        return Evidence(float(covered[top]), float(names[top]), margin, count, len(self))
+        return Evidence(float(covered[top]), margin, len(set(terms(question))), len(self))
 
     def _hit(self, at: int, score: float, weights: Floats, pieces: Floats) -> Hit:
         first, last = int(self._first_passage[at]), int(self._first_passage[at + 1])
         passage = self._passages[at][int(np.argmax(pieces[first:last]))]
-        row = self._fields[[at]]
-        parts = row.data * weights[row.indices]
+        shared, values = _row(self._fields, at)
+        parts = values * weights[shared]
         whole = max(float(parts.sum()), 1e-9)
         best = [int(one) for one in np.argsort(-parts, kind="stable")[:REASONS] if parts[one] > 0]
+        holding = {name: set(_row(counts, at)[0].tolist()) for name, counts in self._counts.items()}
         reasons = tuple(
             Reason(
-                self._terms[int(row.indices[one])],
+                self._terms[int(shared[one])],
                 float(parts[one]) / whole,
-                tuple(name for name in FIELDS if self._counts[name][at, int(row.indices[one])] > 0),
+                tuple(name for name in FIELDS if int(shared[one]) in holding[name]),
             )
             for one in best
         )
-        document = self.documents[at]
-        return Hit(document.id, self._titles[at], passage.heading, passage.text, score, reasons)
+        return Hit(self.documents[at].id, self._titles[at], passage.heading, passage.text, score, reasons)
+
+
+def _row(matrix: sp.csr_matrix, at: int) -> tuple[NDArray[np.int32], Floats]:
+    """Return the columns and the values of one row."""
+    span = slice(matrix.indptr[at], matrix.indptr[at + 1])
+    return matrix.indices[span], matrix.data[span]
 
 
 def _title(document: Document) -> str:
@@ -248,15 +282,10 @@ def _fields(document: Document, title: str, found: list[Passage]) -> dict[str, l
     return {
         "title": terms(f"{title} {front_title(document.text)}"),
         "headings": terms(" ".join(dict.fromkeys(one.heading for one in found))),
-        "lead": terms(found[0].prose),
         "body": terms("\n".join(one.prose for one in found)),
         "code": terms("\n".join(one.code for one in found)),
         "tags": terms(" ".join(document.tags)),
     }
-
-
-def _as_given(tokens: list[str]) -> list[str]:
-    return tokens
 
 
 def _by_length(counts: sp.csr_matrix, strength: float) -> sp.csr_matrix:

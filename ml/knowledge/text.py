@@ -21,17 +21,19 @@ _FENCE = re.compile(r"^\s*(?:```|~~~)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
 _WORD = re.compile(r"[^\W_]+(?:[_\-.:/][^\W_]+)*")
 _JOINT = re.compile(r"[_\-.:/]")
-# `KubeAPIDown` is Kube, API, Down; `etcdGRPCRequestsSlow` is etcd, GRPC, Requests, Slow; `5xx` stays whole.
-_PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+[a-z]*|[^\W_]+")
+# `KubeAPIDown` is Kube, API, Down; `etcdGRPCRequestsSlow` is etcd, GRPC, Requests, Slow; `5xx` stays whole. ASCII only:
+# a word with other letters is no identifier.
+_PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+[a-z]*")
 _SUFFIXES = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"), ("s", ""))
 
+_STOP = """
+a about after all also an and any are as at be because been before being both but by can could did do does doing
+for from had has have having he her here his how i if in into is it its itself just may me might more most my of
+on once only or other our own same she should so some such than that the their them then there these they this
+those to too us was we were what when where whether which while who why will with would you your
+"""
 #: Words that say nothing about a subject. Negations and directions stay: `not ready` and `run out` are subjects.
-STOP_WORDS = frozenset(
-    "a about after all also an and any are as at be because been before being both but by can could did do does doing "
-    "for from had has have having he her here his how i if in into is it its itself just may me might more most my of "
-    "on once only or other our own same she should so some such than that the their them then there these they this "
-    "those to too us was we were what when where whether which while who why will with would you your".split()
-)
+STOP_WORDS = frozenset(_STOP.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def terms(text: str) -> list[str]:
 def _of_word(word: str) -> tuple[str, ...]:
     found: list[str] = []
     for piece in _JOINT.split(word):
-        parts = _PART.findall(piece)
+        parts = _PART.findall(piece) if piece.isascii() else [piece]
         found += [_singular(part.lower()) for part in parts]
         if len(parts) > 1:
             found.append(_singular(piece.lower()))
