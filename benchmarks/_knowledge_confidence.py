@@ -95,7 +95,7 @@ def confidence_report(asked: Questions, others: Sequence[Questions], suffix: str
             print(f"{name:<10} {point.threshold:5.1f} {point.coverage:9.2f} {point.precision:6.2f} {silent:33.2f}")
         error = calibration_error(right, confidence, bins=10)
         at = trade(confidence, right, (0.5,))[0]
-        print(f"{name:<10} calibration error {error:.3f}, 10 bins of equal mass; half of the questions have no answer")
+        print(f"{name:<10} calibration error {error:.3f}, 10 bins of equal mass; {1 - there.mean():.0%} have no answer")
         line[f"confidence_ece_{name}{suffix}"] = round(error, 4)
         line[f"precision_at_half_{name}{suffix}"] = round(at.precision, 4)
         line[f"coverage_at_half_{name}{suffix}"] = round(at.coverage, 4)
