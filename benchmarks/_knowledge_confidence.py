@@ -74,20 +74,20 @@ def small(asked: Questions, *, draws: int = 12, seed: int = 0) -> Cases:
     return cases
 
 
-def fitted(sets: Sequence[Questions]) -> Calibration:
+def fitted(sets: Sequence[Questions], *, draws: int = 12) -> Calibration:
     """Return the map fitted on whole and small corpora of these sets."""
-    parts = [cases for asked in sets for cases in (whole(asked), small(asked))]
+    parts = [cases for asked in sets for cases in (whole(asked), small(asked, draws=draws))]
     evidence = [one for cases in parts for one in cases.evidence]
     return fit(evidence, np.array([one for cases in parts for one in cases.right]))
 
 
-def confidence_report(asked: Questions, others: Sequence[Questions], suffix: str) -> dict[str, float]:
+def confidence_report(asked: Questions, others: Sequence[Questions], suffix: str, *, draws: int) -> dict[str, float]:
     """Print and return what confidence is worth on one set: fitted on ``others``, as shipped where there are none."""
-    calibration = fitted(others) if others else FITTED
+    calibration = fitted(others, draws=draws) if others else FITTED
     line = {}
     print(f"confidence {'fitted on ' + ', '.join(one.name for one in others) if others else 'as shipped'}")
     print(f"{'documents':<10} {'from':>5} {'answered':>9} {'right':>6} {'nothing said where there is none':>33}")
-    for name, cases in (("all", whole(asked)), ("few", small(asked))):
+    for name, cases in (("all", whole(asked)), ("few", small(asked, draws=draws))):
         confidence = np.array([calibration.probability(one) for one in cases.evidence])
         right, there = np.array(cases.right), np.array(cases.there)
         for point in trade(confidence, right, THRESHOLDS):

@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run, print the tables, print the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, help="folder of the form of rag_runbooks or rag_postmortems")
-    parser.add_argument("--quick", action="store_true", help="fewer draws")
+    parser.add_argument("--quick", action="store_true", help="fewer draws: ends within a minute")
     parser.add_argument("--tune", action="store_true", help="search the constants again, and print them")
     options = parser.parse_args(arguments)
     began, draws = time.perf_counter(), 300 if options.quick else 4000
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         line |= {f"index_s{suffix}": round(taken.index_s, 3), f"question_ms{suffix}": round(taken.question_ms, 2)}
         ours = any(one.documents == asked.documents and one.questions == asked.questions for one in known)
         others = [one for one in known if one.name != asked.name] if ours else []
-        line |= confidence_report(asked, others, suffix)
+        line |= confidence_report(asked, others, suffix, draws=3 if options.quick else 12)
     line["seconds"] = round(time.perf_counter() - began, 1)
     print(json.dumps(line))
 
