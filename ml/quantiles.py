@@ -41,11 +41,11 @@ def fit_rising_line(x: Floats, y: Floats, quantile: float) -> QuantileLine:
         raise ValueError(f"a quantile lies between 0 and 1: {quantile}")
     spread = float(np.ptp(x))
     if spread <= 0.0:
-        return QuantileLine(quantile, _quantile(y, quantile), 0.0)
+        return QuantileLine(quantile, observed_quantile(y, quantile), 0.0)
 
     def loss(slope: float) -> float:
         residual = y - slope * x
-        residual -= _quantile(residual, quantile)
+        residual -= observed_quantile(residual, quantile)
         return float(np.mean(np.maximum(quantile * residual, (quantile - 1.0) * residual)))
 
     low, high = 0.0, max(float(np.ptp(y)) / spread, 1e-12)
@@ -67,10 +67,10 @@ def fit_rising_line(x: Floats, y: Floats, quantile: float) -> QuantileLine:
     # The search closes in on 0 without reaching it: a flat line that is as good is the simpler answer.
     if loss(0.0) <= loss(slope) * (1 + 1e-9):
         slope = 0.0
-    return QuantileLine(quantile, _quantile(y - slope * x, quantile), slope)
+    return QuantileLine(quantile, observed_quantile(y - slope * x, quantile), slope)
 
 
-def _quantile(values: Floats, quantile: float) -> float:
-    """Return an observation that is the quantile, as the loss wants it: no interpolation."""
+def observed_quantile(values: Floats, quantile: float) -> float:
+    """Return the observation of ``values`` (1-d, at least one) that is the quantile: no interpolation."""
     index = min(len(values) - 1, max(0, int(np.ceil(quantile * len(values))) - 1))
     return float(np.partition(values, index)[index])
