@@ -19,7 +19,7 @@ from benchmarks._timeout_streams import Stream
 from ml.quantiles import observed_quantile
 from ml.timeouts.advisor import Advisor, Bounds, Prepared
 from ml.timeouts.conformal import Rule, Window
-from ml.timeouts.model import DurationModel, NamedFigures, step_figures
+from ml.timeouts.model import DurationModel, NamedFigures, step_figures, with_usual
 
 Floats = NDArray[np.float64]
 #: Durations here are down to a millisecond, so that no bound hides what an arm does.
@@ -33,7 +33,7 @@ class Arm(Protocol):
         """Return the time-out (ms) of a step that begins, or what to predict it from."""
         ...
 
-    def decide(self, ticket: int, prepared: Prepared, middle: float, width: float) -> float:
+    def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> float:
         """Return the time-out (ms) of a prepared step."""
         ...
 
@@ -57,7 +57,7 @@ class Static:
             return self.table[participant, step]
         return max(ms for key, ms in self.table.items() if key[0] == participant)
 
-    def decide(self, ticket: int, prepared: Prepared, middle: float, width: float) -> float:
+    def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> float:
         """Nothing is predicted here."""
         raise NotImplementedError
 
@@ -86,7 +86,7 @@ class Rolling:
         self.whose[ticket] = participant
         return min(self.windows[participant].upper(0.01), BOUNDS.cap_ms)
 
-    def decide(self, ticket: int, prepared: Prepared, middle: float, width: float) -> float:
+    def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> float:
         """Nothing is predicted here."""
         raise NotImplementedError
 
@@ -105,9 +105,9 @@ class Advised:
         """Return what to predict from, or the safe default."""
         return self.advisor.prepare(ticket, participant, step, at) or self.advisor.default(participant).timeout_ms
 
-    def decide(self, ticket: int, prepared: Prepared, middle: float, width: float) -> float:
+    def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> float:
         """Return the time-out (ms)."""
-        return self.advisor.decide(ticket, prepared, middle, width).timeout_ms
+        return self.advisor.decide(ticket, prepared, top, unit).timeout_ms
 
     def close(self, ticket: int, ms: float, cut: bool) -> None:
         """Take a step's end, or that it was given up."""
@@ -122,7 +122,7 @@ class Fixed:
 
     def threshold(self) -> float:
         """Return the promised quantile's own score."""
-        return 1.0
+        return 0.0
 
     def outcome(self, score: float, error: bool) -> None:
         """Learn nothing."""
@@ -162,10 +162,10 @@ def run(pairs: Sequence[tuple[Stream, Arm]], model: DurationModel | None) -> lis
             predicted = model.predict(
                 np.array([one.covariates for _, one in waiting]), np.array([one.base for _, one in waiting])
             )
-            middles, widths = predicted.middle.tolist(), predicted.width.tolist()
-            for (which, one), middle, width in zip(waiting, middles, widths, strict=True):
+            tops, units = predicted.top.tolist(), predicted.unit.tolist()
+            for (which, one), top, unit in zip(waiting, tops, units, strict=True):
                 stream, arm = pairs[which]
-                ms = timeouts[which][i] = arm.decide(i, one, middle, width)
+                ms = timeouts[which][i] = arm.decide(i, one, top, unit)
                 heapq.heappush(pending[which], (stream.start[i] + min(stream.ms[i], ms) / 1000.0, i))
     return timeouts
 
@@ -181,9 +181,9 @@ class Past:
     last: dict[str, list[float]]
     span: float
 
-    def arm(self, rule: Callable[[], Rule]) -> Advised:
+    def arm(self, rule: Callable[[], Rule], slack: float = 0.0) -> Advised:
         """Return ours with a rule."""
-        return Advised(Advisor(self.model, self.figures, BOUNDS, rule, self.span))
+        return Advised(Advisor(self.model, self.figures, BOUNDS, rule, self.span, slack))
 
 
 @dataclass
@@ -201,7 +201,7 @@ class _Recorder:
             self.at.append(ticket)
         return self.most[participant,]
 
-    def decide(self, ticket: int, prepared: Prepared, middle: float, width: float) -> float:
+    def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> float:
         raise NotImplementedError
 
     def close(self, ticket: int, ms: float, cut: bool) -> None:
@@ -235,5 +235,7 @@ def learn(streams: dict[str, list[Stream]], span: float, model: DurationModel) -
         base += [one.base for one in recorder.rows]
         waited += [min(float(stream.ms[i]), most[stream.participant[i],]) for i in recorder.at]
     model.fit(np.array(covariates), np.array(waited), np.array(base))
+    quiet = [one for stream, recorder in zip(everything, recorders, strict=True) if any(stream is own for own in calm) for one in recorder.rows]
+    figures = with_usual(figures, [one.participant for one in quiet], np.array([one.covariates[3] for one in quiet]))
     last = {key[0]: own for key, own in groups.items() if len(key) == 1}
     return Past(figures, model, by_participant, by_step, last, span)

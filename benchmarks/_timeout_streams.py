@@ -8,6 +8,7 @@ durations follow its load as in a queue.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,22 +72,29 @@ class Stream:
     slow: NDArray[np.bool_]
 
 
-def read(folders: list[Path], most: int = 10) -> Material:
+def read(folders: list[Path], most: int = 6) -> Material:
     """Return the material of a folder of latencies and faults, or of folders of traces."""
     if len(folders) == 1 and (folders[0] / "latency.parquet").is_file():
         return _read_latency(folders[0])
-    bases: list[Base] = []
+    bases: dict[str, list[Base]] = {"": [], "measured": []}
     for folder in folders:
         files = sorted(folder.glob("*spans.parquet"), key=lambda file: -file.stat().st_size)
         if not files:
             raise SystemExit(f"{folder} has neither latency.parquet (participant, regime, milliseconds) nor *spans.parquet")
-        bases += _calls(files[0])
-    largest = sorted(bases, key=lambda base: -len(base.ms))[:most]
-    return Material(" and ".join(folder.name for folder in folders), {"": largest})
+        calls, faulty = _calls(files[0], folder / "fault_list.json")
+        bases[""] += calls
+        bases["measured"] += faulty
+    largest = sorted(bases[""], key=lambda base: -len(base.ms))[:most]
+    names = {base.participant for base in largest}
+    measured = [base for base in bases["measured"] if base.participant in names]
+    return Material(" and ".join(folder.name for folder in folders), {"": largest, "measured": measured})
 
 
-def _calls(file: Path) -> list[Base]:
-    """Return the calls of each service: spans whose parent is elsewhere. A step is named by its caller and itself."""
+def _calls(file: Path, faults: Path) -> tuple[list[Base], list[Base]]:
+    """Return the calls of each service outside the four minutes after each fault that was injected, and all calls.
+
+    A call is a span whose parent is elsewhere; its step is named by its caller and itself.
+    """
     columns = ["TraceID", "SpanID", "ParentID", "PodName", "OperationName", "StartTimeUnixNano", "Duration"]
     spans = pd.read_parquet(file, columns=columns)
     spans["service"] = spans.PodName.str.replace(r"-[0-9a-f]+-[0-9a-z]+$", "", regex=True)
@@ -95,10 +103,21 @@ def _calls(file: Path) -> list[Base]:
     spans["step"] = (caller.OperationName.fillna("-") + " > ").to_numpy() + spans.OperationName.to_numpy()
     elsewhere = caller.service.to_numpy() != spans.service.to_numpy()
     spans = spans[elsewhere].sort_values("StartTimeUnixNano", kind="stable")
+    listed = json.loads(faults.read_text()) if faults.is_file() else []
+    listed = [one for own in listed.values() for one in own] if isinstance(listed, dict) else listed
+    began = np.array([pd.Timestamp(one["inject_time"], tz="UTC").timestamp() for one in listed])
+    at = spans.StartTimeUnixNano.to_numpy(dtype=np.float64)[:, None] / 1e9
+    healthy = ~((at >= began) & (at < began + 240.0)).any(axis=1)
+    calm = _bases(spans[healthy])
+    names = {base.participant for base in calm}
+    return calm, [base for base in _bases(spans) if base.participant in names]
+
+
+def _bases(spans: pd.DataFrame) -> list[Base]:
     return [
         Base(str(name), own.step.to_numpy(dtype=object), own.Duration.to_numpy(dtype=np.float64) / 1000.0)
         for name, own in spans.groupby("service")
-        if len(own) >= 600
+        if len(own) >= 4 * _RUN
     ]
 
 
@@ -162,6 +181,17 @@ def make(material: Material, regime: str, part: tuple[float, float], steps: int,
     ms, slow = (np.concatenate([piece[i] for piece in pieces])[order] for i in (2, 3))
     names = np.repeat([base.participant for base in bases], each)[order]
     return Stream([str(n) for n in names], [str(s) for s in steps_of], start[order], ms, slow)
+
+
+def joined(first: Stream, second: Stream) -> Stream:
+    """Return one stream, the second after the first."""
+    return Stream(
+        first.participant + second.participant,
+        first.step + second.step,
+        np.concatenate([first.start, second.start + first.start[-1]]),
+        np.concatenate([first.ms, second.ms]),
+        np.concatenate([first.slow, second.slow]),
+    )
 
 
 def _participant(

@@ -52,14 +52,16 @@ class Prepared:
     participant: str
     base: float
     covariates: tuple[float, ...]
+    #: The participant's 0.99 quantile at its present level, a log duration.
+    ceiling: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Open:
     participant: str
     base: float
-    middle: float
-    width: float
+    top: float
+    unit: float
 
 
 @dataclass(slots=True)
@@ -74,7 +76,10 @@ class Advisor:
     figures: Mapping[tuple[str, str], StepFigures]
     bounds: Bounds = field(default_factory=Bounds)
     rule: Callable[[], Rule] = Tracking
-    span: float = 12.0
+    span: float = 32.0
+    #: How far, in logs, a predicted quantile may lie above its participant's at the present level. The promise is kept for
+    #: each participant, not each context: waiting long in a few contexts of heavy tail costs more than it saves.
+    slack: float = 0.0
     recent: dict[str, Recent] = field(init=False)
     rules: dict[str, Rule] = field(init=False)
     _open: dict[int, _Open] = field(init=False, default_factory=dict)
@@ -90,7 +95,7 @@ class Advisor:
         if prepared is None:
             return self.default(participant)
         one = self.model.predict(np.array([prepared.covariates]), np.array([prepared.base]))
-        return self.decide(ticket, prepared, float(one.middle[0]), float(one.width[0]))
+        return self.decide(ticket, prepared, float(one.top[0]), float(one.unit[0]))
 
     def default(self, participant: str) -> Advice:
         """Return the safe default for what the model does not know; it is not tracked."""
@@ -108,15 +113,16 @@ class Advisor:
         if figures is None:
             return None
         recent = self.recent[participant]
-        covariates = row(figures, recent.covariates(at))
+        covariates, recent_level = row(figures, recent.covariates(at)), recent.level
         recent.started(ticket, at, figures.median)
         self._open[ticket] = _Open(participant, figures.median, 0.0, 1.0)
-        return Prepared(participant, figures.median, covariates)
+        return Prepared(participant, figures.median, covariates, figures.ceiling + max(recent_level - figures.usual, 0.0))
 
-    def decide(self, ticket: int, prepared: Prepared, middle: float, width: float) -> Advice:
-        """Return the time-out of a prepared step from its predicted log median and the width of its upper tail."""
-        self._open[ticket] = _Open(prepared.participant, prepared.base, middle, width)
-        log_ms = middle + width * self.rules[prepared.participant].threshold()
+    def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> Advice:
+        """Return the time-out of a prepared step from its predicted log quantile and the unit of its tail."""
+        top = min(top, prepared.ceiling + self.slack)
+        self._open[ticket] = _Open(prepared.participant, prepared.base, top, unit)
+        log_ms = top + unit * self.rules[prepared.participant].threshold()
         ms = math.exp(min(log_ms, math.log(self.bounds.cap_ms)))
         if ms < self.bounds.floor_ms:
             return Advice(self.bounds.floor_ms, True, "learned", "floor")
@@ -143,7 +149,7 @@ class Advisor:
             return
         log_ms = math.log(max(ms, 1e-3))
         self.recent[one.participant].closed(ticket, log_ms - one.base)
-        self.rules[one.participant].outcome((log_ms - one.middle) / one.width, cut)
+        self.rules[one.participant].outcome((log_ms - one.top) / one.unit, cut)
 
     def save(self) -> dict[str, Any]:
         """Return the whole state but the model as plain numbers, strings, lists and dicts: JSON takes it."""
@@ -152,7 +158,7 @@ class Advisor:
             "rule": type(self.rule()).__name__,
             "recent": {name: recent.save() for name, recent in self.recent.items()},
             "rules": {name: rule.save() for name, rule in self.rules.items()},
-            "open": [[t, one.participant, one.base, one.middle, one.width] for t, one in self._open.items()],
+            "open": [[t, one.participant, one.base, one.top, one.unit] for t, one in self._open.items()],
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -166,7 +172,7 @@ class Advisor:
                 self.rules[name].load(saved["rules"][name])
         self.recent |= recent
         self._open = {
-            int(ticket): _Open(str(name), float(base), float(middle), float(width))
-            for ticket, name, base, middle, width in saved["open"]
+            int(ticket): _Open(str(name), float(base), float(top), float(unit))
+            for ticket, name, base, top, unit in saved["open"]
             if name in self.recent
         }

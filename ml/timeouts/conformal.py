@@ -3,8 +3,8 @@
 What belongs here: the rules, each for one stream of outcomes, with their state as plain numbers. What does not: what is
 predicted (``ml.timeouts.model``) and whose stream it is (``ml.timeouts.advisor``).
 
-An observation is a score: how far a duration lies above the predicted median, in units of the distance from there to
-the promised quantile, so that 1 is that quantile. A rule gives the threshold for the next one. An outcome may come any time later
+An observation is a score: how far a log duration lies above its predicted 0.99 quantile, in units of the distance
+between the predicted 0.9 and 0.99 quantiles, so that 0 is that quantile. A rule gives the threshold for the next one. An outcome may come any time later
 and in any order; a score that was cut at its threshold is known from below only, and counts as an error.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 #: Thresholds are held here: below, a usual step would be cut; above, the error is the model's, not the quantile's.
-LOWEST, HIGHEST = 0.3, 12.0
+LOWEST, HIGHEST = -1.5, 4.0
 
 
 class Rule(Protocol):
@@ -60,7 +60,7 @@ class Tracking:
     integral: float = 0.0
     #: Errors in excess at which the integrator saturates.
     saturation: float = 10.0
-    value: float = 1.0
+    value: float = 0.0
     excess: float = 0.0
 
     def threshold(self) -> float:
@@ -107,7 +107,7 @@ class Window:
         """Return the score that a share ``alpha`` of the window lies above; any real ``alpha``."""
         count = len(self.ordered)
         if not count:
-            return 1.0
+            return 0.0
         rank = math.ceil((1.0 - alpha) * (count + 1)) - 1
         if rank < count:
             return self.ordered[max(rank, 0)]

@@ -11,11 +11,10 @@ before gets quantiles ten times as long.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ml.quantiles import Floats, observed_quantile
 from ml.timeouts.recent import COVARIATES
@@ -25,26 +24,34 @@ LEVELS = (0.5, 0.9, 0.99)
 _FEWEST_ROWS = 200
 #: A step seen less often has no upper quantiles of its own.
 _FEWEST_OF_STEP = 20
-#: Quantiles at least this far apart (in logs) keep the correction's unit from vanishing.
-_LEAST_WIDTH = 0.05
+#: The correction's unit (in logs) neither vanishes nor lets one error multiply a time-out.
+_LEAST_UNIT, _MOST_UNIT = 0.05, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class StepFigures:
-    """A step's own past: median log duration, and how far the 0.9 and 0.99 quantiles lie above it (logs)."""
+    """A step's own past: median log duration, and how far the 0.9 and 0.99 quantiles lie above it (logs).
+
+    ``ceiling`` is the participant's 0.99 quantile over all its steps, a log duration, and ``usual`` the level that it
+    rarely exceeds when nothing is wrong.
+    """
 
     median: float
     upper: float
     tail: float
-    seen: int
+    ceiling: float
+    usual: float = 0.0
+
+
+NamedFigures = Mapping[tuple[str, str], StepFigures]
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Log quantiles, one entry a row: the median, and the distance from it to the promised quantile."""
+    """One entry a row: the promised quantile of the log duration, and how far it lies above the 0.9 quantile."""
 
-    middle: Floats
-    width: Floats
+    top: Floats
+    unit: Floats
 
 
 def step_figures(participant: Sequence[str], step: Sequence[str], ms: Floats) -> dict[tuple[str, str], StepFigures]:
@@ -53,13 +60,24 @@ def step_figures(participant: Sequence[str], step: Sequence[str], ms: Floats) ->
     rows: dict[tuple[str, str], list[int]] = {}
     for row, key in enumerate(zip(participant, step, strict=True)):
         rows.setdefault(key, []).append(row)
+    all_of: dict[str, list[int]] = {}
+    for index, name in enumerate(participant):
+        all_of.setdefault(name, []).append(index)
+    ceilings = {name: observed_quantile(logs[indices], LEVELS[-1]) for name, indices in all_of.items()}
     figures = {}
     for key, indices in rows.items():
         own = logs[indices]
         if len(own) >= _FEWEST_OF_STEP:
             median, upper, tail = (observed_quantile(own, level) for level in LEVELS)
-            figures[key] = StepFigures(median, upper - median, tail - median, len(own))
+            figures[key] = StepFigures(median, upper - median, tail - median, ceilings[key[0]])
     return figures
+
+
+def with_usual(figures: NamedFigures, participant: Sequence[str], level: Floats) -> dict[tuple[str, str], StepFigures]:
+    """Return ``figures`` with each participant's usual level: the 0.95 quantile of ``level`` at its calm past starts."""
+    names = np.asarray(participant)
+    usual = {name: observed_quantile(level[names == name], 0.95) for name in set(participant)}
+    return {key: replace(own, usual=usual.get(key[0], 0.0)) for key, own in figures.items()}
 
 
 @dataclass(slots=True)
@@ -106,15 +124,9 @@ class DurationModel:
         if not self.fitted:
             raise ValueError("the model of durations is not fitted")
         logs = np.sort(np.stack([one.predict(covariates) for one in self.fitted], axis=1), axis=1)
-        middle = logs[:, 0] + covariates[:, 3] + base
-        return Prediction(middle, np.maximum(logs[:, -1] - logs[:, 0], _LEAST_WIDTH))
+        return Prediction(logs[:, -1] + covariates[:, 3] + base, np.clip(logs[:, -1] - logs[:, -2], _LEAST_UNIT, _MOST_UNIT))
 
 
 def row(figures: StepFigures, recent: Sequence[float]) -> tuple[float, ...]:
     """Return one row of covariates: a step enters by its own figures, so any number of steps needs no more columns."""
     return (figures.median, figures.upper, figures.tail, *recent)
-
-
-NAMES = ("median", "upper", "tail", *COVARIATES)
-NamedFigures = Mapping[tuple[str, str], StepFigures]
-Ints = NDArray[np.int64]

@@ -24,7 +24,7 @@ class Recent:
     """Running figures of one participant. A residual is a log duration less its step's median log duration."""
 
     #: Steps over which the level is averaged (exponentially); the slow one and the spread take eight times as many.
-    span: float = 12.0
+    span: float = 32.0
     level: float = 0.0
     slow: float = 0.0
     spread: float = 0.3
