@@ -172,7 +172,7 @@ def run(pairs: Sequence[tuple[Stream, Arm]], model: DurationModel | None) -> lis
 
 @dataclass
 class Past:
-    """What the past part taught: figures and model of ours, tables of the static arms, durations for the rolling one."""
+    """What the past taught: figures and model of ours, tables of the static arms, durations for the rolling one."""
 
     figures: NamedFigures
     model: DurationModel
@@ -235,7 +235,12 @@ def learn(streams: dict[str, list[Stream]], span: float, model: DurationModel) -
         base += [one.base for one in recorder.rows]
         waited += [min(float(stream.ms[i]), most[stream.participant[i],]) for i in recorder.at]
     model.fit(np.array(covariates), np.array(waited), np.array(base))
-    quiet = [one for stream, recorder in zip(everything, recorders, strict=True) if any(stream is own for own in calm) for one in recorder.rows]
+    quiet = [
+        one
+        for stream, recorder in zip(everything, recorders, strict=True)
+        if any(stream is own for own in calm)
+        for one in recorder.rows
+    ]
     figures = with_usual(figures, [one.participant for one in quiet], np.array([one.covariates[3] for one in quiet]))
     last = {key[0]: own for key, own in groups.items() if len(key) == 1}
     return Past(figures, model, by_participant, by_step, last, span)

@@ -80,7 +80,9 @@ def read(folders: list[Path], most: int = 6) -> Material:
     for folder in folders:
         files = sorted(folder.glob("*spans.parquet"), key=lambda file: -file.stat().st_size)
         if not files:
-            raise SystemExit(f"{folder} has neither latency.parquet (participant, regime, milliseconds) nor *spans.parquet")
+            raise SystemExit(
+                f"{folder} has neither latency.parquet (participant, regime, milliseconds) nor *spans.parquet"
+            )
         calls, faulty = _calls(files[0], folder / "fault_list.json")
         bases[""] += calls
         bases["measured"] += faulty
@@ -174,7 +176,7 @@ def make(material: Material, regime: str, part: tuple[float, float], steps: int,
     given = regime.removeprefix("given:") if regime.startswith("given:") else ""
     bases = material.bases[given]
     each = steps // len(bases)
-    pieces = [_participant(base, regime, material.faults, part, each, random) for base in bases]
+    pieces = [_participant(base, regime, material.faults, part, each, random=random) for base in bases]
     start = np.concatenate([piece[1] for piece in pieces])
     order = np.argsort(start, kind="stable")
     steps_of = np.concatenate([piece[0] for piece in pieces])[order]
@@ -195,7 +197,7 @@ def joined(first: Stream, second: Stream) -> Stream:
 
 
 def _participant(
-    base: Base, regime: str, faults: list[Fault], part: tuple[float, float], count: int, random: np.random.Generator
+    base: Base, regime: str, faults: list[Fault], part: tuple[float, float], count: int, *, random: np.random.Generator
 ) -> tuple[NDArray[np.object_], Floats, Floats, NDArray[np.bool_]]:
     low, high = int(part[0] * len(base.ms)), int(part[1] * len(base.ms))
     runs = random.integers(low, max(high - _RUN, low + 1), -(-count // _RUN))

@@ -43,14 +43,15 @@ def candidates(past: Past) -> dict[str, dict[str, Factory]]:
         for size in (200, 500, 1000)
         for factor in (1.0, 1.5, 2.5)
     }
-    rules: dict[str, Callable[[], Any]] = {
-        f"tracking {rate}": partial(Tracking, rate=rate) for rate in (0.05, 0.1, 0.2, 0.3)
+    rules: dict[str, tuple[Callable[[], Any], float]] = {
+        f"tracking {rate}, slack {slack}": (partial(Tracking, rate=rate), slack)
+        for rate, slack in ((0.05, -0.3), (0.05, 0.0), (0.1, -0.3), (0.1, 0.0), (0.2, 0.0))
     }
-    rules |= {f"tracking with integrator {rate}": partial(Tracking, rate=rate, integral=0.3) for rate in (0.1, 0.2)}
-    rules["tracking, shrinking steps"] = partial(Tracking, rate=1.0, decay=0.6, least=0.1)
-    rules["ACI 0.005"] = partial(Adaptive, rates=(0.005,))
-    rules["DtACI"] = partial(Adaptive, rates=(0.0005, 0.001, 0.002, 0.004, 0.008, 0.016))
-    return {"rolling p99": rolling, "ours": {name: partial(past.arm, rule) for name, rule in rules.items()}}
+    rules["tracking 0.05 and integrator"] = partial(Tracking, rate=0.05, integral=0.3), 0.0
+    rules["tracking, shrinking steps"] = partial(Tracking, rate=1.0, decay=0.6, least=0.05), 0.0
+    rules["ACI 0.005"] = partial(Adaptive, rates=(0.005,)), 0.0
+    rules["DtACI"] = partial(Adaptive, rates=(0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)), 0.0
+    return {"rolling p99": rolling, "ours": {name: partial(past.arm, *how) for name, how in rules.items()}}
 
 
 def fixed_arms(past: Past) -> dict[str, Factory]:
@@ -110,8 +111,8 @@ def choose(scores: dict[str, dict[str, NDArray[np.float64]]]) -> str:
     """Return the trial that waits least among those within 0.8 of the tolerance, else the one nearest to the target."""
     off = {name: max(abs(rows[:, 0].mean() - TARGET) for rows in own.values()) for name, own in scores.items()}
     wait = {name: float(own["calm"][:, 1].mean()) for name, own in scores.items()}
-    for name in scores:
-        shares = ", ".join(f"{regime} {100 * rows[:, 0].mean():.2f}" for regime, rows in scores[name].items())
+    for name, own in scores.items():
+        shares = ", ".join(f"{regime} {100 * rows[:, 0].mean():.2f}" for regime, rows in own.items())
         print(f"  {name:<32} false %: {shares}; time of p99 when calm {wait[name]:.2f}")
     good = [name for name in scores if off[name] <= 0.8 * TOLERANCE]
     return min(good, key=wait.__getitem__) if good else min(off, key=off.__getitem__)
@@ -134,7 +135,10 @@ def cost(past: Past, rule: Factory, stream: Stream) -> dict[str, float]:
     began = time.perf_counter()
     for i in range(300):
         advisor.ended(i, 5.0)
-    return {"advise_us": round(advised / 300 * 1e6, 1), "update_us": round((time.perf_counter() - began) / 300 * 1e6, 1)}
+    return {
+        "advise_us": round(advised / 300 * 1e6, 1),
+        "update_us": round((time.perf_counter() - began) / 300 * 1e6, 1),
+    }
 
 
 def report(scores: dict[str, dict[str, NDArray[np.float64]]]) -> dict[str, Any]:
@@ -152,7 +156,7 @@ def report(scores: dict[str, dict[str, NDArray[np.float64]]]) -> dict[str, Any]:
                 f"{regime:<16} {name:<26} {share:7.2f} ({low:.2f} to {high:.2f}) {mean:6.2f} "
                 f"({mean_low:.2f} to {mean_high:.2f}) {np.median(rows[:, 2]):7.2f} {inside:>12}"
             )
-            key = f"{regime}_{name.replace(' ', '_')}".replace("(", "").replace(")", "").replace(",", "")
+            key = f"{regime}_{name.replace(' ', '_')}".translate(str.maketrans(":", "_", "(),"))
             line |= {
                 f"false_share_{key}": round(share / 100, 5),
                 f"false_share_{key}_ci_low": round(low / 100, 5),

@@ -77,9 +77,9 @@ class Advisor:
     bounds: Bounds = field(default_factory=Bounds)
     rule: Callable[[], Rule] = Tracking
     span: float = 32.0
-    #: How far, in logs, a predicted quantile may lie above its participant's at the present level. The promise is kept for
-    #: each participant, not each context: waiting long in a few contexts of heavy tail costs more than it saves.
-    slack: float = 0.0
+    #: How far, in logs, a predicted quantile may lie above its participant's at the present level. The promise is kept
+    #: for each participant, not each context: waiting long in a few contexts of heavy tail costs more than it saves.
+    slack: float = -0.3
     recent: dict[str, Recent] = field(init=False)
     rules: dict[str, Rule] = field(init=False)
     _open: dict[int, _Open] = field(init=False, default_factory=dict)
@@ -116,7 +116,9 @@ class Advisor:
         covariates, recent_level = row(figures, recent.covariates(at)), recent.level
         recent.started(ticket, at, figures.median)
         self._open[ticket] = _Open(participant, figures.median, 0.0, 1.0)
-        return Prepared(participant, figures.median, covariates, figures.ceiling + max(recent_level - figures.usual, 0.0))
+        return Prepared(
+            participant, figures.median, covariates, figures.ceiling + max(recent_level - figures.usual, 0.0)
+        )
 
     def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> Advice:
         """Return the time-out of a prepared step from its predicted log quantile and the unit of its tail."""
@@ -133,7 +135,7 @@ class Advisor:
         self._close(ticket, ms, cut=False)
 
     def gave_up(self, ticket: int, ms: float) -> None:
-        """Close an attempt that was given up after ``ms``. Whether it would have ended is not known: it counts as an error."""
+        """Close an attempt that was given up after ``ms``: it counts as an error, though it may have been a hang."""
         self._close(ticket, ms, cut=True)
 
     def dropped(self, ticket: int) -> None:

@@ -4,8 +4,9 @@ What belongs here: the rules, each for one stream of outcomes, with their state 
 predicted (``ml.timeouts.model``) and whose stream it is (``ml.timeouts.advisor``).
 
 An observation is a score: how far a log duration lies above its predicted 0.99 quantile, in units of the distance
-between the predicted 0.9 and 0.99 quantiles, so that 0 is that quantile. A rule gives the threshold for the next one. An outcome may come any time later
-and in any order; a score that was cut at its threshold is known from below only, and counts as an error.
+between the predicted 0.9 and 0.99 quantiles, so that 0 is that quantile. A rule gives the threshold for the next one.
+An outcome may come any time later and in any order; a score that was cut at its threshold is known from below only,
+and counts as an error.
 """
 
 from __future__ import annotations
@@ -46,13 +47,14 @@ class Tracking:
     """Quantile tracking, the P of conformal PID (Angelopoulos, Candès, Tibshirani 2023), with its I where asked for.
 
     ``rate`` is what an error adds in scores; each success takes ``rate * target``. Whatever the stream, the share of
-    errors after n outcomes is within (HIGHEST - LOWEST + rate) / (rate * n) of the target as long as no bound is met. The sum is over
-    outcomes in the order in which they come, so a delay moves corrections but loses none.
+    errors after n outcomes is within (HIGHEST - LOWEST + rate) / (rate * n) of the target as long as no bound is met.
+    The sum is over outcomes in the order in which they come, so a delay moves corrections but loses none. What lies
+    beyond a bound is lost on purpose: an outage in which every step is cut must not be paid back for hours.
     """
 
     target: float = 0.01
-    rate: float = 0.5
-    #: Steps shrink with the number of outcomes n as n ** -decay, down to ``least``: the noise of a steady stream shrinks.
+    rate: float = 0.05
+    #: Steps shrink with the number of outcomes n as n ** -decay, down to ``least``, and with them the noise.
     decay: float = 0.0
     least: float = 0.02
     seen: int = 0
@@ -81,11 +83,11 @@ class Tracking:
 
     def save(self) -> dict[str, Any]:
         """Return the state as plain numbers."""
-        return {"value": self.value, "excess": self.excess}
+        return {"value": self.value, "excess": self.excess, "seen": self.seen}
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Take the state that ``save`` returned."""
-        self.value, self.excess = float(saved["value"]), float(saved["excess"])
+        self.value, self.excess, self.seen = float(saved["value"]), float(saved["excess"]), int(saved["seen"])
 
 
 @dataclass(slots=True)

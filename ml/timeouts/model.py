@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from ml.quantiles import Floats, observed_quantile
-from ml.timeouts.recent import COVARIATES
 
 #: Middle, upper quantile, and the one that is promised.
 LEVELS = (0.5, 0.9, 0.99)
@@ -74,7 +73,7 @@ def step_figures(participant: Sequence[str], step: Sequence[str], ms: Floats) ->
 
 
 def with_usual(figures: NamedFigures, participant: Sequence[str], level: Floats) -> dict[tuple[str, str], StepFigures]:
-    """Return ``figures`` with each participant's usual level: the 0.95 quantile of ``level`` at its calm past starts."""
+    """Return ``figures`` with each participant's usual level: the 0.95 quantile of ``level`` at its calm starts."""
     names = np.asarray(participant)
     usual = {name: observed_quantile(level[names == name], 0.95) for name in set(participant)}
     return {key: replace(own, usual=usual.get(key[0], 0.0)) for key, own in figures.items()}
@@ -92,7 +91,7 @@ class DurationModel:
     fitted: list[Any] = field(default_factory=list)
 
     def fit(self, covariates: Floats, ms: Floats, base: Floats) -> DurationModel:
-        """Fit on past steps: ``covariates`` (n, 3 + len(COVARIATES)) of ``rows``, ``ms`` waited, ``base`` medians.
+        """Fit on past steps: ``covariates`` (n, 3 + len(COVARIATES)) of ``row``, ``ms`` waited, ``base`` medians.
 
         A step that was given up enters with the time that it was waited for. That is exact for every quantile below
         it (Powell 1986), so the time-out in force in the past must have lain above the 0.99 quantile.
@@ -124,7 +123,9 @@ class DurationModel:
         if not self.fitted:
             raise ValueError("the model of durations is not fitted")
         logs = np.sort(np.stack([one.predict(covariates) for one in self.fitted], axis=1), axis=1)
-        return Prediction(logs[:, -1] + covariates[:, 3] + base, np.clip(logs[:, -1] - logs[:, -2], _LEAST_UNIT, _MOST_UNIT))
+        return Prediction(
+            logs[:, -1] + covariates[:, 3] + base, np.clip(logs[:, -1] - logs[:, -2], _LEAST_UNIT, _MOST_UNIT)
+        )
 
 
 def row(figures: StepFigures, recent: Sequence[float]) -> tuple[float, ...]:
