@@ -223,8 +223,10 @@ def learn(streams: dict[str, list[Stream]], span: float, model: DurationModel) -
         groups[name,].append(value)
         groups[name, what].append(value)
     p99 = {key: observed_quantile(np.array(own), 0.99) for key, own in groups.items()}
-    by_participant = {key: value for key, value in p99.items() if len(key) == 1}
-    by_step = {key: p99[key] if len(own) >= 100 else p99[key[:1]] for key, own in groups.items() if len(key) == 2}
+    by_participant: dict[tuple[str, ...], float] = {key: value for key, value in p99.items() if len(key) == 1}
+    by_step: dict[tuple[str, ...], float] = {
+        key: p99[key] if len(own) >= 100 else p99[key[:1]] for key, own in groups.items() if len(key) == 2
+    }
     most = {key: 30 * value for key, value in by_participant.items()}
     everything = [stream for own in streams.values() for stream in own]
     recorders = [_Recorder(Advisor(model, figures, BOUNDS, Fixed, span), most) for _ in everything]
