@@ -16,6 +16,7 @@ from resources.decisions import DecisionStore
 from resources.registry import RegistryResource
 from resources.settings import get_settings
 from resources.warehouse import WarehouseResource
+from services.doors import listen
 from services.logs import configure
 from services.orchestrator.standing import Keeper
 from services.orchestrator.web import application
@@ -37,8 +38,7 @@ def main() -> int:
     configure(settings.log_format)
     host, port = settings.orchestrator_host, settings.orchestrator_port
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=1024)
+        listener = listen(host, port)
     except OSError as error:
         print(
             f"The advice service cannot listen at {host}, port {port}: {error.strerror}. "

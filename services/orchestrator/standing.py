@@ -15,7 +15,7 @@ from threading import Event, Thread
 from typing import Any, Final, Protocol, TypeVar
 
 from ml.sagas.model import FailureModel
-from ml.sagas.types import model_name, saga_type
+from ml.sagas.types import TYPES, model_name, saga_type
 from resources.decisions import StoredDecision
 from resources.registry import ModelVersion
 
@@ -111,8 +111,8 @@ class Keeper:
         known = self.standing
         problems: dict[str, str] = {}
         policies = self._asked("warehouse", self._policies, known.policies, problems)
-        # A type that is only declared has models too, where one was trained before the first policy.
-        names = sorted({*policies, *known.champions})
+        # A declared type may have a champion before its first policy.
+        names = sorted({*policies, *TYPES})
         champions = self._asked("registry", lambda: self._champions(names, known.champions), known.champions, problems)
         for store in problems.keys() - known.problems.keys():
             log.warning("the %s does not answer (%s); what was known stays in force", store, problems[store])

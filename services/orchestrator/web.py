@@ -6,13 +6,11 @@ What belongs here: the form of a question and an answer, who may ask, and figure
 
 from __future__ import annotations
 
-import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.metadata import version
 from typing import Annotated, Any, Final, Literal
 
@@ -25,6 +23,7 @@ from prometheus_client.process_collector import ProcessCollector
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from ml.sagas.spec import NAN, SagaEvent
+from services.doors import Tokens, bearer
 from services.orchestrator.advice import Advice, advise
 from services.orchestrator.standing import Keeper
 
@@ -95,15 +94,12 @@ class Figures:
 def application(keeper: Keeper, tokens: Mapping[str, str]) -> FastAPI:
     """Return the ASGI application; ``tokens`` are those who may ask, name → token."""
     figures = Figures(keeper)
-    known = [sha256(token.encode()).digest() for token in tokens.values()]
+    known = Tokens(tokens)
     # Its pages for people load scripts from elsewhere.
     app = FastAPI(title="Isthmus: saga advice", version=version("isthmus"), docs_url=None, redoc_url=None)
 
     def authenticated(request: Request) -> None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        given = sha256(token.strip().encode()).digest() if scheme.lower() == "bearer" else b""
-        # Each is compared, and in constant time, so that the answer's delay tells nothing.
-        if not sum([hmac.compare_digest(given, expected) for expected in known]):
+        if not known.know(bearer(request.headers.get("authorization", ""))):
             raise HTTPException(
                 401, "Send a token that the service knows as Authorization: Bearer.", {"WWW-Authenticate": "Bearer"}
             )
@@ -111,7 +107,7 @@ def application(keeper: Keeper, tokens: Mapping[str, str]) -> FastAPI:
     @app.middleware("http")
     async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         length = request.headers.get("content-length", "")
-        if request.method == "POST" and not length.isdigit():
+        if request.method == "POST" and not length.isdecimal():
             response = _problem(411, "Say how long the body is (Content-Length).")
         elif request.method == "POST" and int(length) > MAX_BODY_BYTES:
             response = _problem(413, f"A question has at most {MAX_BODY_BYTES:,} bytes.")

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaException, Producer
 from events.compiled import Schemas
 from resources.kafka import KafkaResource
 from resources.settings import Settings, get_settings
+from services.doors import listen
 from services.logs import configure
 from services.router.clients import Fenced
 from services.router.health import Health
@@ -28,7 +29,7 @@ from services.router.registry import schemas_of
 from services.router.registry.client import RegistryError
 from services.router.service import run
 from services.router.table import BadTable
-from services.router.web import listen, serving
+from services.router.web import serving
 
 if TYPE_CHECKING:
     from services.router.tracing import Tracing

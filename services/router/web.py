@@ -88,12 +88,6 @@ class _Server(uvicorn.Server):
         self.serves.set()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; raises OSError where the port is taken or the address is not this machine's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024)
-
-
 @contextmanager
 def serving(health: Health, listener: socket.socket, ingest: Ingest | None = None) -> Iterator[str]:
     """Serve on ``listener`` during the block; yield the base URL.

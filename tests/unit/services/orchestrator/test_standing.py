@@ -110,3 +110,11 @@ def test_what_is_known_stays_while_a_store_is_away(
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2, "once when it goes, once when it comes back"
     assert "password" not in caplog.text
+
+
+def test_a_declared_type_has_its_champion_before_its_first_policy() -> None:
+    stores = Stores()
+    stores.promote()
+    stores.keeper.renew()
+    assert not stores.keeper.standing.policies
+    assert [one.version.name for one in stores.keeper.standing.champions["order"]] == [NAME]

@@ -11,13 +11,14 @@ from urllib.request import urlopen
 
 import pytest
 
+from services.doors import listen
 from services.router.dead_letter import Source
 from services.router.health import STALLED_AFTER, Health
 from services.router.metrics import Metrics
 from services.router.progress import Batch, Progress
 from services.router.refusals import WINDOW, RefusalLog
 from services.router.routing import Refused
-from services.router.web import listen, serving
+from services.router.web import serving
 
 P0, P1 = ("isthmus.ingress", 0), ("isthmus.ingress", 1)
 
