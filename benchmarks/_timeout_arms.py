@@ -33,10 +33,6 @@ class Arm(Protocol):
         """Return the time-out (ms) of a step that begins, or what to predict it from."""
         ...
 
-    def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> float:
-        """Return the time-out (ms) of a prepared step."""
-        ...
-
     def close(self, ticket: int, ms: float, cut: bool) -> None:
         """Take a step's end, or that it was given up."""
         ...
@@ -56,10 +52,6 @@ class Static:
         if (participant, step) in self.table:
             return self.table[participant, step]
         return max(ms for key, ms in self.table.items() if key[0] == participant)
-
-    def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> float:
-        """Nothing is predicted here."""
-        raise NotImplementedError
 
     def close(self, ticket: int, ms: float, cut: bool) -> None:
         """Learn nothing."""
@@ -85,10 +77,6 @@ class Rolling:
         """Return the window's p99."""
         self.whose[ticket] = participant
         return min(self.windows[participant].upper(0.01), BOUNDS.cap_ms)
-
-    def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> float:
-        """Nothing is predicted here."""
-        raise NotImplementedError
 
     def close(self, ticket: int, ms: float, cut: bool) -> None:
         """Take the duration."""
@@ -143,7 +131,7 @@ def run(pairs: Sequence[tuple[Stream, Arm]], model: DurationModel | None) -> lis
     pending: list[list[tuple[float, int]]] = [[] for _ in pairs]
     timeouts = [np.zeros(len(stream.ms)) for stream, _ in pairs]
     for i in range(max(len(stream.ms) for stream, _ in pairs)):
-        waiting: list[tuple[int, Prepared]] = []
+        waiting: list[tuple[int, Advised, Prepared]] = []
         for which, (stream, arm) in enumerate(pairs):
             if i >= len(stream.ms):
                 continue
@@ -154,18 +142,19 @@ def run(pairs: Sequence[tuple[Stream, Arm]], model: DurationModel | None) -> lis
                 arm.close(done, float(min(ms, most)), bool(ms > most))
             answer = arm.prepare(i, stream.participant[i], stream.step[i], float(at))
             if isinstance(answer, Prepared):
-                waiting.append((which, answer))
+                assert isinstance(arm, Advised), "only ours has something predicted"
+                waiting.append((which, arm, answer))
             else:
                 given[i] = answer
                 heapq.heappush(queue, (at + min(stream.ms[i], answer) / 1000.0, i))
         if waiting and model is not None:
             predicted = model.predict(
-                np.array([one.covariates for _, one in waiting]), np.array([one.base for _, one in waiting])
+                np.array([one.covariates for _, _, one in waiting]), np.array([one.base for _, _, one in waiting])
             )
             tops, units = predicted.top.tolist(), predicted.unit.tolist()
-            for (which, one), top, unit in zip(waiting, tops, units, strict=True):
-                stream, arm = pairs[which]
-                ms = timeouts[which][i] = arm.decide(i, one, top, unit)
+            for (which, ours, one), top, unit in zip(waiting, tops, units, strict=True):
+                stream = pairs[which][0]
+                ms = timeouts[which][i] = ours.decide(i, one, top, unit)
                 heapq.heappush(pending[which], (stream.start[i] + min(stream.ms[i], ms) / 1000.0, i))
     return timeouts
 
@@ -200,9 +189,6 @@ class _Recorder:
             self.rows.append(prepared)
             self.at.append(ticket)
         return self.most[participant,]
-
-    def decide(self, ticket: int, prepared: Prepared, top: float, unit: float) -> float:
-        raise NotImplementedError
 
     def close(self, ticket: int, ms: float, cut: bool) -> None:
         (self.advisor.gave_up if cut else self.advisor.ended)(ticket, ms)
