@@ -48,9 +48,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     env = {**os.environ, "ISTHMUS_HOME": str(folder / "home"), "COLUMNS": "120"}
     env |= {f"ISTHMUS_{name}_PORT": str(port) for name, port in ports.items()}
     log = folder / "output"
+    # Traffic ends now, so how many sagas fail hangs on the hour: enough for a model at any.
+    demo = ["demo", "--serve", "--sagas", "6000", "--seed", "7"]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "demo", "--serve", "--sagas", "2000", "--seed", "7"],
+            [sys.executable, "-m", "cli.main", *demo],
             cwd=ROOT,
             env=env,
             stdout=output,

@@ -55,6 +55,7 @@ class Log:
         assert producer.flush(30) == 0
 
     def send_in_transaction(self, values: list[bytes], *, commit: bool) -> None:
+        whole = self.end() + len(values) + 1
         producer = Producer(self.kafka.config(**{"transactional.id": f"{self.name}-{time.time()}"}))
         producer.init_transactions(10)
         producer.begin_transaction()
@@ -65,6 +66,11 @@ class Log:
             producer.commit_transaction(10)
         else:
             producer.abort_transaction(10)
+        # Kafka answers before it has written the marker that ends the transaction.
+        deadline = time.monotonic() + 30
+        while self.end() < whole:
+            assert time.monotonic() < deadline, "the transaction's marker does not come"
+            time.sleep(0.02)
 
     def end(self) -> int:
         return self.kafka.watermarks(self.name)[0][1]
