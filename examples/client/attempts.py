@@ -1,0 +1,123 @@
+"""The attempts at one step: one after another, as far as advice, deadline and budget let them.
+
+What belongs here: when a step is tried, tried again, and given up. What does not: one attempt
+(:mod:`examples.client.attempt`), and what follows for the saga (:mod:`examples.client.saga`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from examples.client.advice import Advice, StepPolicy
+from examples.client.attempt import Call, Outcome, run
+from examples.client.reporting import Happened, Scalars
+
+if TYPE_CHECKING:
+    from examples.client.saga import Saga
+
+
+class Attempts:
+    """The attempts at one step, up to its end."""
+
+    def __init__(self, saga: Saga, name: str, participant: str, call: Call, ran: list[Outcome]) -> None:
+        self._saga, self._call, self._ran = saga, call, ran
+        self._client = saga.client
+        self._place = (name, participant)
+        self._events: list[Happened] = []
+        self._sent = False
+        self._number = 1
+
+    async def run(self) -> dict[str, Any]:
+        """Return the record of the step: events, how it ended, its result. It can be pickled where the result can."""
+        advice = await self._saga.ask()
+        verdict = await self._saga.verdict(advice, before=True)
+        if verdict != "go_on":
+            return self._ended(verdict, advice.because, decision_id=advice.decision_id)
+        while True:
+            self._note("scheduled", attributes=_marks(advice))
+            outcome = await self._attempt(advice.step(*self._place))
+            if end := _final(outcome):
+                return self._ended(*end, result=outcome and outcome.result)
+            advice = await self._saga.ask()
+            if end := await self._stopped(advice):
+                return self._ended(*end, decision_id=advice.decision_id)
+            self._number += 1
+
+    async def _stopped(self, advice: Advice) -> tuple[str, str] | None:
+        """Return how the step ends after an attempt that did; None where there is another one, after its pause."""
+        policy = advice.step(*self._place)
+        left = policy.attempts - self._number
+        verdict = await self._saga.verdict(advice)
+        if verdict != "go_on" and not (verdict == "compensate" and left <= 0):
+            return verdict, advice.because
+        if left <= 0:
+            return "failed", "attempts"
+        because = await self._pause(policy)
+        return ("failed", because) if because else None
+
+    async def _attempt(self, policy: StepPolicy) -> Outcome | None:
+        """Return how the next attempt ended; None where it was not sent, because nobody would wait for its answer."""
+        client, saga, now = self._client, self._saga, self._client.clock.now()
+        if not saga.deadline.allows(client.expected(self._place, now), now):
+            self._note("failed", error="DeadlineShed", attributes={"sent": False})
+            return None
+        seconds = min(policy.timeout, saga.deadline.remaining(now))
+        if self._number == 1:
+            client.count(self._place[1], policy)
+        with client.in_flight(self._place[1]) as load:
+            self._note("started", load=load)
+            self._sent = True
+            outcome = await run(self._call, saga.attempt(*self._place, self._number, seconds), client.clock)
+        self._ran.append(outcome)
+        if outcome.status in ("completed", "declined"):
+            client.observe(self._place, outcome.seconds)
+        status = "failed" if outcome.status == "declined" else outcome.status
+        self._note(status, error=outcome.error, duration_ms=round(outcome.seconds * 1000, 3))
+        return outcome
+
+    async def _pause(self, policy: StepPolicy) -> str:
+        """Wait for the next attempt, by full jitter; return why there is none, empty where there is one."""
+        client = self._client
+        pause = client.jitter(policy.backoff * 2.0 ** (self._number - 1))
+        now = client.clock.now()
+        if not self._saga.deadline.allows(pause, now):
+            return "deadline"
+        if not client.may_retry(self._place[1], policy):
+            return "budget"
+        self._note("retried")
+        await client.clock.sleep(pause)
+        return ""
+
+    def _note(self, status: str, **more: Any) -> None:
+        step, participant = self._place
+        one = Happened(self._client.wall(), step, participant, self._number, status, **more)
+        self._events.append(one)
+        self._saga.note(one)
+
+    def _ended(self, end: str, why: str = "", *, result: Any = None, decision_id: str | None = None) -> dict[str, Any]:
+        return {
+            "events": self._events,
+            "sent": self._sent and end != "declined",
+            "end": end,
+            "why": why,
+            "attempts": self._number,
+            "decision_id": decision_id,
+            "result": result,
+        }
+
+
+def _final(outcome: Outcome | None) -> tuple[str, str] | None:
+    """Return how the step ends by its last attempt (None: it was not sent) alone; None where that is still open."""
+    if outcome is None:
+        return "failed", "deadline"
+    if outcome.status == "completed":
+        return "done", ""
+    if outcome.status == "declined":
+        return "declined", outcome.error or ""
+    return ("failed", "permanent") if outcome.is_permanent else None
+
+
+def _marks(advice: Advice) -> Scalars:
+    """Return what an attempt rests on, for its event."""
+    marks: dict[str, str] = {"advice": advice.source}
+    return marks if advice.decision_id is None else {**marks, "decision_id": advice.decision_id}

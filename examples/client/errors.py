@@ -1,0 +1,81 @@
+"""What ends a step or a saga, as types: business, technical, or because of the advice.
+
+What belongs here: exceptions that the caller of the library sees or raises. What does not: what is done about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SagaError(Exception):
+    """The root of all of them."""
+
+
+class Declined(SagaError):
+    """Raised by a call: the participant says no for a reason of the business. It is not tried again, and did nothing.
+
+    ``reason`` goes into the reported events: a word, nothing personal.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Permanent(SagaError):
+    """Raised by a call: it failed, and would fail again. It is not tried again."""
+
+
+class StepFailed(SagaError):
+    """A step has failed for good.
+
+    ``because`` is one of ``attempts`` (none is left), ``budget`` (the participant gets no more retries now),
+    ``deadline`` (no call could make it), ``permanent``. The last error, where there was one, is the cause.
+    """
+
+    def __init__(self, step: str, participant: str, attempts: int, because: str, detail: str = "") -> None:
+        super().__init__(
+            f"{step} at {participant} failed after {attempts} attempts: {because}" + (f", {detail}" * bool(detail))
+        )
+        self.step, self.participant, self.attempts, self.because = step, participant, attempts, because
+
+
+class Advised(SagaError):
+    """The advice is not to go on; ``why`` is its sentence."""
+
+    def __init__(self, why: str, decision_id: str | None = None) -> None:
+        super().__init__(why)
+        self.why, self.decision_id = why, decision_id
+
+
+class Held(Advised):
+    """A person should decide. Nothing is compensated, and the saga is not ended: it stands where it is."""
+
+
+class FallBackAdvised(Advised):
+    """Another way should be taken. Caught by the saga's code it may go on with other steps; else it is compensated."""
+
+
+class CompensationAdvised(Advised):
+    """What was done should be undone now."""
+
+
+class CompensationFailed(SagaError):
+    """Some of what was done could not be undone; the saga is not ended, a person has to look. ``steps`` names them."""
+
+    def __init__(self, steps: Sequence[str]) -> None:
+        super().__init__(f"not undone: {', '.join(steps)}")
+        self.steps = tuple(steps)
+
+
+class Backlog(SagaError):
+    """Too many events wait to be reported: no new saga is begun. Nothing of this one has happened."""
+
+
+class Undelivered(SagaError):
+    """Events could not be reported before the client was closed; ``events`` are their bytes, to be sent later."""
+
+    def __init__(self, events: Sequence[bytes]) -> None:
+        super().__init__(f"{len(events)} events were not delivered")
+        self.events = tuple(events)
