@@ -21,14 +21,16 @@ from examples.client.saga import Saga, Step
 P = ParamSpec("P")
 T = TypeVar("T")
 Function = Callable[Concatenate[Attempt, P], Awaitable[T]]
+Other = Callable[..., Awaitable[object]]
+"""A function with the same arguments as the step's."""
 
 
 def step(
     name: str,
     participant: str,
     *,
-    compensate: Function[P, object] | None = None,
-    fall_back: tuple[str, str, Function[P, T]] | None = None,
+    compensate: Other | None = None,
+    fall_back: tuple[str, str, Other] | None = None,
 ) -> Callable[[Function[P, T]], Callable[P, Awaitable[T]]]:
     """Make a function a step of whatever saga it is called in; raises LookupError where it is called in none.
 
@@ -39,7 +41,7 @@ def step(
     def decorated(function: Function[P, T]) -> Callable[P, Awaitable[T]]:
         @wraps(function)
         async def called(*args: P.args, **kwargs: P.kwargs) -> T:
-            def bound(one: Callable[..., Awaitable[object]]) -> Call:
+            def bound(one: Other) -> Call:
                 return lambda attempt: one(attempt, *args, **kwargs)
 
             other = None if fall_back is None else Step(fall_back[0], fall_back[1], bound(fall_back[2]))

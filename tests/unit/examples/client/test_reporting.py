@@ -51,7 +51,8 @@ class Away:
 
 @pytest.mark.parametrize("error", [NotSent("ConnectError"), RuntimeError("card 4711")])
 def test_what_is_not_sent_is_sent_again_in_order(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    sink, refused = Flaky(error), []
+    sink = Flaky(error)
+    refused: list[Refused] = []
     buffer = Reports(sink, batch=4, pause=0.001, on_refused=refused.append)
     for one in reports(10):
         buffer.put(one)
