@@ -100,9 +100,9 @@ class Prefixes:
     def __len__(self) -> int:
         return len(self.position)
 
-    def where(self, mask: NDArray[np.bool_]) -> Prefixes:
-        """Return the rows of ``mask``."""
-        return Prefixes(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Prefixes:
+        """Return the rows that ``chosen`` (a mask or positions) names."""
+        return Prefixes(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
     @property
     def labelled(self) -> Prefixes:
