@@ -12,19 +12,21 @@ import dagster as dg
 
 import assets.bi.assets
 import assets.decisions
+import assets.incidents
 import assets.landing
 import assets.quality
 import assets.sagas
 from assets.bi.project import DbtResource
-from jobs import build, landing
+from jobs import build, incidents, landing
 from resources.kafka import KafkaResource
 from resources.registry import RegistryResource
 from resources.warehouse import WarehouseResource
+from sensors.bursts import burst_sensor
 from sensors.failures import run_failure_sensor
 from sensors.landing import landing_sensor
 
 #: The capabilities, left to right as an event goes.
-CAPABILITIES = (assets.landing, assets.bi.assets, assets.quality, assets.sagas, assets.decisions)
+CAPABILITIES = (assets.landing, assets.bi.assets, assets.quality, assets.sagas, assets.decisions, assets.incidents)
 
 
 def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -44,9 +46,11 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             build.daily_train_job,
             build.daily_report_job,
             build.everything_job,
+            incidents.saga_burst_job,
+            incidents.policy_after_burst_job,
         ],
         schedules=[build.hourly_build_schedule, build.daily_train_schedule, build.daily_report_schedule],
-        sensors=[landing_sensor, run_failure_sensor],
+        sensors=[landing_sensor, burst_sensor, run_failure_sensor],
         resources={**resources, **(resource_overrides or {})},
         # One process a run: starting one for each step costs more than most steps take.
         executor=dg.in_process_executor,

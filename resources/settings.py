@@ -82,6 +82,14 @@ class Settings(BaseSettings):
     )
     landing_max_in_flight: int = Field(default=4, description="Landing runs requested and not yet finished, at most.")
 
+    burst_poll_seconds: float = Field(default=20.0, description="How long a tick of the burst sensor looks for one.")
+    burst_false_alarm_days: float = Field(
+        default=30.0, gt=0, description="Days between two false alarms of the burst sensor, on average, at least."
+    )
+    burst_quiet_seconds: float = Field(
+        default=600.0, ge=0, description="How long failures must be usual again before a new burst is told."
+    )
+
     dagster_port: int = Field(default=3000, description="Port of the Dagster web UI.")
     mlflow_port: int = Field(default=5000, description="Port of the MLflow UI.")
     docs_port: int = Field(default=8085, description="Port of the dbt docs and the quality report.")

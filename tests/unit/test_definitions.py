@@ -13,7 +13,7 @@ from benchmarks.startup import HEAVY
 from definitions import defs
 from tests.conftest import ROOT
 
-GROUPS = {"bus", "landing", "bi", "quality", "sagas", "decisions"}
+GROUPS = {"bus", "landing", "bi", "quality", "sagas", "decisions", "incidents"}
 
 
 def own_specs() -> list[dg.AssetSpec]:
@@ -40,9 +40,12 @@ def test_every_asset_is_checked() -> None:
 
 def test_jobs_and_schedules_are_these() -> None:
     jobs = {job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
-    assert jobs == {"landing", "hourly_build", "daily_train", "daily_report", "everything"}
+    assert jobs == {
+        *("landing", "hourly_build", "daily_train", "daily_report", "everything"),
+        *("saga_burst", "policy_after_burst"),
+    }
     assert {schedule.name for schedule in defs.schedules or ()} == {"hourly_build", "daily_train", "daily_report"}
-    assert {sensor.name for sensor in defs.sensors or ()} == {"landing_sensor", "run_failures"}
+    assert {sensor.name for sensor in defs.sensors or ()} == {"landing_sensor", "burst_sensor", "run_failures"}
 
 
 def test_every_asset_is_in_a_job() -> None:

@@ -1,0 +1,1 @@
+"""Bursts of failures among saga events: seen within seconds, and explained."""
