@@ -14,6 +14,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.decisions import evidence
+from assets.decisions.compensation import compensation_section
 from assets.decisions.risk import Champion, champion_of
 from assets.decisions.steps import read_attempts
 from assets.quality.report import REPORT
@@ -45,8 +46,9 @@ class SagaPolicyConfig(dg.Config):
     group_name="decisions",
     owners=["team:platform"],
     kinds={"python", "clickhouse", "kafka"},
-    description="Time-outs, retry budgets and risk threshold of each saga type: gated, recorded, announced in dry-run.",
-    code_version="1",
+    description="Time-outs, retries, risk threshold and compensation plans of each saga type: gated, recorded, announced "
+    "in dry-run.",
+    code_version="2",
     pool=KIND,  # one plan at a time for one target
     retry_policy=dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL),
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)),
@@ -126,6 +128,9 @@ def _decide(  # noqa: PLR0917 (each is one thing that a decision records)
     if verdict.allowed:
         attempts = read_attempts(warehouse, subject)
         policy = compute(subject, attempts, previous=previous, risk=champion.risk if champion else None)
+        section = compensation_section(warehouse, subject)
+        if section is not None:
+            policy = replace(policy, action={**policy.action, "compensation": section})
         if not policy.action["steps"]:
             verdict = Verdict(False, (f"{subject}: no step has enough durations for a time-out",))
     now = datetime.now(UTC)

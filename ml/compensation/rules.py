@@ -38,7 +38,8 @@ class Ruling:
     """What the rules say of a situation.
 
     ``ways`` has for each step that is undone its open ways, the preferred one first, ``closed`` why the others are
-    not; ``held`` has for each other step why a person decides; what may never have been done may be left, too. ``before`` are pairs (first, then) of steps in ``ways``.
+    not; ``held`` has for each other step why a person decides; what may never have been done may be left, too.
+    ``before`` are pairs (first, then) of steps in ``ways``.
     """
 
     done: tuple[str, ...]
