@@ -46,7 +46,7 @@ class SagaPolicyConfig(dg.Config):
     group_name="decisions",
     owners=["team:platform"],
     kinds={"python", "clickhouse", "kafka"},
-    description="Time-outs, retries, risk threshold and compensation plans of each saga type: gated, recorded, announced "
+    description="Time-outs, retries, risk threshold and compensation plans of each saga type: gated, recorded, told "
     "in dry-run.",
     code_version="2",
     pool=KIND,  # one plan at a time for one target

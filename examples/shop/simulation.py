@@ -1,7 +1,7 @@
 """The course of the sagas: a discrete-event simulation of the orchestrator and its participants in virtual time.
 
-What belongs here: queues, attempts, time-outs, retries, declines, compensation. What does not: parameters (``model``)
-and what the outside sees of it (``traffic``, ``metrics``). Times are seconds since the traffic's begin.
+What belongs here: queues, attempts, time-outs, retries, declines. What does not: parameters (``model``), undoing
+(``undo``), and what the outside sees of it (``traffic``, ``metrics``). Times are seconds since the traffic's begin.
 
 Load acts twice, as in life: an attempt waits for a free worker, and it runs longer and fails more often while many
 others are in flight. A retry is load as well, so that a brown-out can turn into a storm. What an attempt meets is drawn
@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from examples.shop.model import CHANNELS, REFERENCE_RATE, SERVICES, Brownout, Floats, Orders
+from examples.shop.undo import Undoing, Undone, undo
 
 ORCHESTRATOR = len(SERVICES)  # position of the orchestrator among those who emit events
 QUEUE_PER_WORKER = 5  # a service takes no more into its queue
@@ -42,6 +43,7 @@ class StepRow(NamedTuple):
     error: str | None = None
     duration_ms: float | None = None
     load: int | None = None
+    undone: Undone | None = None  # of a compensated step
 
 
 class EndRow(NamedTuple):
@@ -104,9 +106,10 @@ class _Draws:
             return (value for _ in count() for value in draw(4096).tolist()).__next__
 
         # Streams of their own, so that one kind's number of draws never shifts another's.
-        uniform, normal = random.spawn(2)
+        uniform, normal, undo = random.spawn(3)
         self.uniform = stream(uniform.random)
         self.normal = stream(normal.standard_normal)
+        self.undo = stream(undo.random)
 
 
 class Simulation:
@@ -131,6 +134,8 @@ class Simulation:
         self._heap: list[tuple[float, int, Callable[[float, _Attempt], None], _Attempt]] = []
         self._tie = count()
         self._draw = _Draws(random)
+        self._charged: dict[int, float] = {}
+        self._locked: set[int] = set()
         self._arrival, self._amount, self._items = (
             column.tolist() for column in (orders.arrival, orders.amount, orders.items)
         )
@@ -280,6 +285,10 @@ class Simulation:
         self._try_again(now, attempt)
 
     def _go_on(self, now: float, attempt: _Attempt) -> None:
+        if attempt.service == PAYMENT:
+            self._charged[attempt.order] = now
+        elif attempt.service == INVENTORY and attempt.number > 1:
+            self._locked.add(attempt.order)
         if attempt.service == NOTIFICATION:
             self._end(now, attempt.order, None, "confirmed")
         else:
@@ -300,14 +309,31 @@ class Simulation:
             self._abort(now, attempt, "technical", f"{service.step} failed {attempt.number} times")
 
     def _abort(self, now: float, attempt: _Attempt, reason: str, detail: str) -> None:
-        """Undo the steps that were done, the last one first, then end."""
-        for service in range(attempt.service - 1, -1, -1):
-            took = 0.05 + 0.3 * exp(0.5 * self._draw.normal())
-            now += took
+        """Undo the steps that were done, then end."""
+        order, draw = attempt.order, self._draw
+        undoing = Undoing(
+            self._items[order],
+            self._amount[order],
+            self._charged.pop(order, None),
+            order in self._locked,
+            range(attempt.service),
+            INVENTORY,
+            PAYMENT,
+        )
+        for one in undo(
+            undoing, now, takes=lambda: 0.05 + 0.3 * exp(0.5 * draw.normal()), uniform=draw.undo, hazard=self._trouble
+        ):
+            now, took = one.ended, round(one.seconds * 1000, 3)
             self._course.steps.append(
-                StepRow(now, attempt.order, service, service, 1, "compensated", duration_ms=round(took * 1000, 3))
+                StepRow(now, order, one.service, one.service, 1, "compensated", duration_ms=took, undone=one)
             )
-        self._end(now, attempt.order, reason, detail)
+        self._end(now, order, reason, detail)
+
+    def _trouble(self, service: int, now: float) -> float:
+        """Return the hazard of an error of an undo: it is quick work, but it meets the same hours and brown-outs."""
+        minutes = self._conditions[service]
+        hazard: float = SERVICES[service].error * minutes[min(int(now / 60), len(minutes) - 1)]
+        return hazard + sum(one.strength(now) * one.error for one in self._brownouts[service])
 
     def _end(self, now: float, order: int, reason: str | None, word: str) -> None:
         self._course.ends.append(EndRow(now, order, reason, word, after=len(self._course.steps)))

@@ -14,6 +14,7 @@ from examples.columns import pick, running_count
 from examples.shop.metrics import component_health, service_metrics
 from examples.shop.model import CHANNELS, DAY, SERVICES, Floats, Orders, brownouts, conditions, orders
 from examples.shop.simulation import Course, EndRow, Simulation, StepRow
+from examples.shop.undo import Undone
 from examples.source import Ints, Part, Source
 
 SAGA_TYPE, CURRENCY = "order", "EUR"
@@ -63,10 +64,12 @@ def _sagas(course: Course, ordered: Orders, begin_us: int, run: str, *, until: f
     times = np.array([row.time for row in course.steps], dtype=np.float64)
     emitters = np.array([row.emitter for row in course.steps], dtype=np.int64)
     parts = [_starts(ordered, names, begin_us)]
+    undone = np.array([row.undone is not None for row in course.steps], dtype=np.bool_)
     for emitter, source in enumerate(EMITTERS):
-        places = np.flatnonzero((emitters == emitter) & (times < until))
-        rows = pick(course.steps, places)
-        parts.append(_steps(rows, places * 2, number[places], source, names=names, begin_us=begin_us))
+        for kind in (~undone, undone):  # apart, since only what was undone has attributes
+            places = np.flatnonzero((emitters == emitter) & (times < until) & kind)
+            rows = pick(course.steps, places)
+            parts.append(_steps(rows, places * 2, number[places], source, names=names, begin_us=begin_us))
     ends = [row for row in course.ends if row.time < until]
     completed, aborted = [row for row in ends if row.reason is None], [row for row in ends if row.reason is not None]
     outcome = {"outcome": [row.word for row in completed]}
@@ -120,9 +123,24 @@ def _steps(rows: list[StepRow], order: Ints, number: Ints, source: str, *, names
             "duration_ms": [row.duration_ms for row in rows],
             "load": [row.load for row in rows],
         },
+        attributes=_undone([row.undone for row in rows if row.undone is not None]),
         order=order,
         traced=True,
     )
+
+
+def _undone(rows: list[Undone]) -> dict[str, Any]:
+    """Return what is told of an undo beside: columns, none where there is no row."""
+    if not rows:
+        return {}
+    return {
+        "way": [row.way for row in rows],
+        "planned_way": [None if row.planned_way == row.way else row.planned_way for row in rows],
+        "fee": [row.fee for row in rows],
+        "tries": [row.tries for row in rows],
+        "by_hand": [True if row.by_hand else None for row in rows],
+        "propensity": [round(row.propensity, 6) for row in rows],
+    }
 
 
 def _ends(event_type: str, rows: list[EndRow], data: dict[str, Any], names: list[str], begin_us: int) -> Part:

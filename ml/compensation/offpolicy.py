@@ -34,9 +34,9 @@ LEAST_SUPPORTED: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Saving per saga of a way of choosing against what was chosen, with its 95% interval.
+    """Saving per saga of a way of choosing against another one, with its 95% interval.
 
-    ``supported``: share of sagas whose chosen plan the past could have taken; the saving is that of these sagas.
+    ``supported``: share of sagas whose plans the past could have taken; the saving is that of these sagas.
     ``effective``: effective number of sagas behind the correction (Kish). ``problems`` say why not to believe it;
     where the past tells nothing, ``saving`` and its interval are None.
     """
@@ -65,8 +65,13 @@ class Gain:
         }
 
 
-def gain(past: Sequence[Past], choose: Chooser, *, half_life: float | None = None) -> Gain:
-    """Return what ``choose`` would have saved on ``past``; folds are every fifth saga in order of time."""
+def gain(
+    past: Sequence[Past], choose: Chooser, *, against: Chooser | None = None, half_life: float | None = None
+) -> Gain:
+    """Return what ``choose`` would have saved on ``past`` against another chooser, or (None) what was chosen.
+
+    Folds are every fifth saga in order of time.
+    """
     sagas = sorted((one for one in past if one.undone), key=lambda one: (one.at, one.saga))
     logged = [one.propensity for one in sagas if one.propensity is not None]
     if any(not 0 < propensity <= 1 for propensity in logged):
@@ -76,6 +81,7 @@ def gain(past: Sequence[Past], choose: Chooser, *, half_life: float | None = Non
     mean_cost = float(costs.mean()) if sagas else 0.0
     if len(sagas) < 2 * FOLDS:
         return Gain(len(sagas), None, None, None, mean_cost, 0.0, 0.0, how, (f"only {len(sagas)} past compensations",))
+    other = costs.copy() if against is None else np.full(len(sagas), np.nan)
     value, weight = np.full(len(sagas), np.nan), np.zeros(len(sagas))
     for fold in range(FOLDS):
         training = [one for at, one in enumerate(sagas) if at % FOLDS != fold]
@@ -83,15 +89,10 @@ def gain(past: Sequence[Past], choose: Chooser, *, half_life: float | None = Non
         assert model is not None
         for at in range(fold, len(sagas), FOLDS):
             saga = sagas[at]
-            plan = choose(model, saga)
-            if chances.of(saga, plan) < LEAST_PROPENSITY:
-                continue
-            value[at] = model.cost(plan, saga.conditions)
-            if plan == saga.plan:
-                chance = saga.propensity if saga.propensity is not None else chances.of(saga, plan)
-                weight[at] = 1.0 / max(chance, LEAST_PROPENSITY)
-                value[at] += weight[at] * (saga.cost - value[at])
-    known = np.isfinite(value)
+            value[at], weight[at] = _judged(model, chances, saga, choose(model, saga))
+            if against is not None:
+                other[at], _ = _judged(model, chances, saga, against(model, saga))
+    known = np.isfinite(value) & np.isfinite(other)
     supported = float(known.mean())
     effective = float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0
     problems = []
@@ -102,10 +103,22 @@ def gain(past: Sequence[Past], choose: Chooser, *, half_life: float | None = Non
         return Gain(len(sagas), None, None, None, mean_cost, supported, effective, how, tuple(problems))
     if how != "logged":
         problems.append("propensities are estimated: this holds if past choices had no reason that is not recorded")
-    saved = costs[known] - value[known]
+    saved = other[known] - value[known]
     error = 1.96 * float(saved.std(ddof=1)) / len(saved) ** 0.5
     mean = float(saved.mean())
     return Gain(len(sagas), mean, mean - error, mean + error, mean_cost, supported, effective, how, tuple(problems))
+
+
+def _judged(model: CostModel, chances: _Propensities, saga: Past, plan: Plan) -> tuple[float, float]:
+    """Return the doubly robust cost of a plan for a saga, and the weight of its correction; NaN without support."""
+    if chances.of(saga, plan) < LEAST_PROPENSITY:
+        return np.nan, 0.0
+    expected = model.cost(plan, saga.conditions)
+    if plan != saga.plan:
+        return expected, 0.0
+    chance = saga.propensity if saga.propensity is not None else chances.of(saga, plan)
+    weight = 1.0 / max(chance, LEAST_PROPENSITY)
+    return expected + weight * (saga.cost - expected), weight
 
 
 class _Propensities:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ml.compensation.course import History, Standing
 from ml.compensation.model import CostModel, fit
-from ml.compensation.offpolicy import gain
+from ml.compensation.offpolicy import always_default, gain
 from ml.compensation.outcomes import CALM, Past
 from ml.compensation.planner import Choice, Evidence, choose
 from ml.compensation.rules import Decider, Plan, Ruling, arranged, default_plan, rule
@@ -51,7 +51,12 @@ def learned(history: History, *, evidence: Evidence | None = None) -> dict[str, 
     model = fit(past, half_life=HALF_LIFE_SECONDS)
     if model is None:
         return None
-    found = gain(past, lambda fitted, saga: _choice(fitted, saga, evidence).plan, half_life=HALF_LIFE_SECONDS)
+    found = gain(
+        past,
+        lambda fitted, saga: _choice(fitted, saga, evidence).plan,
+        against=always_default,
+        half_life=HALF_LIFE_SECONDS,
+    )
     # Where the past says that the model's plans cost more, the rules' own are published.
     trusted = model if found.high is None or found.high >= 0 else None
     counted: Counter[tuple[Any, ...]] = Counter(_key(saga.ruling, saga.conditions) for saga in past)

@@ -17,6 +17,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from ml.compensation.course import standing as where_it_stands
+from ml.compensation.section import PlannedUndo, planned
+from ml.compensation.semantics import semantics
 from ml.sagas.spec import SagaEvent
 from ml.sagas.state import Layout, SagaState
 from ml.sagas.types import saga_type
@@ -94,6 +97,8 @@ class Advice:
     stale: bool
     """Whether the policy's validity has ended; the last good one stays in force all the same."""
     defaults: tuple[str, ...]
+    compensation: tuple[PlannedUndo, ...] = ()
+    """What to undo, in order, where the action is ``compensate`` or ``hold``; ask again after each undo."""
 
 
 def advise(
@@ -128,6 +133,7 @@ def advise(
         valid_to=policy.valid_to if policy else None,
         stale=policy is not None and now >= policy.valid_to,
         defaults=tuple(defaults),
+        compensation=_undoing(name, events, policy, now) if action in ("compensate", "hold") else (),
     )
 
 
@@ -220,6 +226,12 @@ def _timeout(entry: Mapping[str, Any], load: float | None) -> float:
     line = entry["load_coefficients"]
     at_load = float(line["intercept"]) + float(line["load"]) * load
     return min(max(at_load, float(entry["timeout_floor_ms"])), float(entry["timeout_ceiling_ms"]))
+
+
+def _undoing(name: str, events: Sequence[SagaEvent], policy: InForce | None, now: datetime) -> tuple[PlannedUndo, ...]:
+    """Return what the saga undoes: by the declared rules, in the policy's order where that has one."""
+    stood = where_it_stands(events, now_us=round(now.timestamp() * 1e6))
+    return planned(semantics(name), policy.action.get("compensation") if policy else None, stood)
 
 
 def _attempts(events: Sequence[SagaEvent], step: str, participant: str) -> int:

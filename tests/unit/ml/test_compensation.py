@@ -13,9 +13,15 @@ from ml.compensation.offpolicy import always_default, gain
 from ml.compensation.outcomes import Past, Undone
 from ml.compensation.planner import MOST_STEPS, Choice, Evidence, choose
 from ml.compensation.rules import Plan, Situation, rule
-from ml.compensation.semantics import Rates, semantics
+from ml.compensation.semantics import Rates, parse, semantics
 
-ORDER = semantics("order")
+ORDER = parse("""
+saga_type: order
+steps:
+  - {step: reserve_stock, ways: [{way: release}]}
+  - step: charge_payment
+    ways: [{way: void, when: [{fact: age_seconds, at_most: 45}]}, {way: refund, yields_to: [void]}]
+""")
 FACTS = {"amount": 20.0, "charge_payment.age_seconds": 10.0}
 RULING = rule(ORDER, Situation(("reserve_stock", "charge_payment"), FACTS))
 REVERSE: Plan = (("charge_payment", "void"), ("reserve_stock", "release"))
@@ -175,6 +181,9 @@ def test_the_gain_is_right_where_choices_were_confounded(logged: bool) -> None:
     assert found.saving == pytest.approx(truth, abs=0.08)
     assert found.supported == 1.0
     assert (found.problems == ()) == logged, "estimated propensities are said"
+    against = gain(past, chosen, against=always_default)
+    assert against.low is not None
+    assert against.low < 1.0 < against.high, "stock first saves one in each saga"  # type: ignore[operator]
 
 
 def test_without_support_nothing_is_claimed() -> None:

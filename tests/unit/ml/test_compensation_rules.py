@@ -93,7 +93,7 @@ def test_a_payment_is_voided_while_that_is_possible_and_refunded_only_afterwards
 
 def test_a_way_that_must_not_be_asked_twice_waits_for_a_person() -> None:
     ruling = ruled(60, tried=frozenset({REFUND}))
-    assert ruling.ways == {"reserve_stock": ("release",)}
+    assert ruling.ways == {"reserve_stock": ("release", "let_expire")}
     assert "must not be asked twice" in ruling.held["charge_payment"]
     assert ruled(10, tried=frozenset({VOID})).ways["charge_payment"] == ("void",)
 

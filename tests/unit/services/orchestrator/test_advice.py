@@ -129,3 +129,21 @@ def test_a_saga_that_is_longer_than_the_model_knows() -> None:
 def test_steps_that_completed_are_not_advised_on() -> None:
     more = standing(policy=replace(POLICY, action={**ACTION, "steps": [*ACTION["steps"], entry("ship", "shipping")]}))
     assert [one.step for one in ask(saga(1, charge="completed"), more).steps] == ["ship", ANY]
+
+
+def test_what_is_to_be_undone_is_told_where_it_is_undone_or_held() -> None:
+    events = saga(1, charge="timed_out")
+    held = ask(events)
+    assert held.action == "hold"
+    # The steps of this saga are none that are declared for orders.
+    assert [(one.step, one.way, one.rule) for one in held.compensation] == [
+        ("charge", None, "nothing is declared for charge"),
+        ("reserve", None, "nothing is declared for reserve"),
+    ]
+    assert ask(events, with_fallback()).compensation == ()
+    begun = [*events, replace(events[1], us=events[-1].us + 1, step="charge", status="compensated")]
+    other = advise("loan", "s-1", begun, Standing(), now=NOW)
+    assert other.action == "compensate"
+    assert [(one.step, one.way, one.why) for one in other.compensation] == [
+        ("reserve", "compensate", "reverse order: the policy has no plans")
+    ]
