@@ -1,0 +1,200 @@
+"""The arms that ``saga_policy.py`` compares with: static defaults, a tuned baseline, an oracle that knows the faults.
+
+What belongs here: policies other than Isthmus'. What does not: Isthmus' (``ml.steering``), worlds, tuning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, cast
+
+import numpy as np
+
+from examples.shop.world.faults import Kind, Schedule
+from examples.shop.world.policy import Coming, GiveUp, Send, Wait
+from examples.shop.world.run import World
+from ml.steering.decide import Rules, Steering
+from ml.steering.health import Habits, Outcome
+
+
+class Static:
+    """What a client library does when nobody has set anything: 30 s, three attempts, a second between them."""
+
+    def decide(self, coming: Coming, now: float) -> Send | Wait | GiveUp:
+        """Return what the saga does next."""
+        if coming.attempts >= 3:
+            return GiveUp("attempts")
+        return Wait(1.0) if coming.attempts and not coming.asked else Send(30.0, tells=False)
+
+    def sent(self, coming: Coming, now: float) -> int:
+        """Note nothing."""
+        return 0
+
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
+        """Note nothing."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is tuned of the baseline; times are multiples of a step's p99 or seconds."""
+
+    timeout: float = 2.0  # of the step's p99
+    attempts: int = 4
+    backoff: float = 0.5  # seconds before the second attempt, doubled for each further one, with full jitter
+    most: float = 20.0  # seconds, the longest pause
+    ratio: float = 0.2  # tokens that a first attempt brings for retries
+    bulkhead: float = 10.0  # calls in flight, of the usual number, above which one is not made
+
+
+class Tuned:
+    """Good practice with its numbers tuned on the past.
+
+    Time-outs from each step's p99, exponential pauses with full jitter, a retry budget by participant (token bucket), a
+    bulkhead, and deadlines that participants are told.
+    """
+
+    def __init__(self, settings: Settings, world: World, past: Mapping[str, Any], seed: int) -> None:
+        self._settings = settings
+        self._uniform = _uniforms(np.random.default_rng([seed, 77]))
+        self._timeout = {name: settings.timeout * float(np.quantile(past[name], 0.99)) for name in world.plan}
+        usual = {name: world.rate * float(np.mean(past[name])) for name in world.plan}
+        self._limit = {name: 5.0 + settings.bulkhead * usual[name] for name in world.plan}
+        self._flying = dict.fromkeys(world.plan, 0)
+        self._tokens = dict.fromkeys(world.plan, 10.0)
+
+    def decide(self, coming: Coming, now: float) -> Send | Wait | GiveUp:
+        """Return what the saga does next."""
+        settings, name = self._settings, coming.participant
+        if coming.attempts >= settings.attempts:
+            return GiveUp("attempts")
+        if coming.attempts and not coming.asked:
+            pause = min(settings.most, settings.backoff * 2.0 ** (coming.attempts - 1))
+            return Wait(pause * self._uniform())
+        if self._flying[name] >= self._limit[name]:
+            # A bulkhead that is full is asked again like one that failed, a bounded number of times.
+            if coming.asked > settings.attempts:
+                return GiveUp("shed")
+            return Wait(min(settings.most, settings.backoff * 2.0**coming.asked) * self._uniform())
+        if coming.attempts:
+            if self._tokens[name] < 1.0:
+                return GiveUp("budget")
+            self._tokens[name] -= 1.0
+        else:
+            self._tokens[name] = min(self._tokens[name] + settings.ratio, 100.0)
+        return Send(self._timeout[name])
+
+    def sent(self, coming: Coming, now: float) -> int:
+        """Count the call."""
+        self._flying[coming.participant] += 1
+        return 0
+
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
+        """Count it off."""
+        self._flying[coming.participant] -= 1
+
+
+@dataclass(frozen=True)
+class Insight:
+    """What is tuned of the oracle."""
+
+    errors: float = 0.9  # share of calls that errors and refusals hit, above which a saga waits for the fault's end
+    hangs: float = 0.1  # the same, of calls that hang: they take workers with them
+    spread: float = 4.0  # seconds over which those who waited come back
+    crowd: float = 4.0  # calls in flight for each worker, above which one waits
+    timeout: float = 4.0  # of the step's p99, stretched by what slows it down, where calls hang
+    patience: float = 0.05  # share of the time left after which a saga that waits for room asks again
+
+
+class Oracle:
+    """Knows each fault, its kind, its severity and its end, and how many workers there are; not what a call will do."""
+
+    def __init__(self, insight: Insight, world: World, past: Mapping[str, Any], seed: int) -> None:
+        self._insight = insight
+        self._uniform = _uniforms(np.random.default_rng([seed, 78]))
+        self._schedules = {
+            name: Schedule([fault for fault in world.faults if fault.participant == name]) for name in world.plan
+        }
+        self._p99 = {name: float(np.quantile(past[name], 0.99)) for name in world.plan}
+        usual = [float(np.mean(past[name])) for name in world.plan]
+        self._rest = [2.0 * sum(usual[place:]) for place in range(len(usual))]
+        self._limit = {name: insight.crowd * world.workers[name] for name in world.plan}
+        self._flying = dict.fromkeys(world.plan, 0)
+
+    def decide(self, coming: Coming, now: float) -> Send | Wait | GiveUp:
+        """Return what the saga does next."""
+        insight, name = self._insight, coming.participant
+        faults = self._schedules[name].at(now)
+        left = coming.deadline - now
+        bad = [
+            fault.end
+            for fault in faults
+            if (fault.kind in (Kind.ERRORS, Kind.CRASH) and fault.share > insight.errors)
+            or (fault.kind is Kind.HANG and fault.share > insight.hangs)
+        ]
+        if bad:
+            until = max(bad) - now
+            if until + self._rest[coming.step] < left:
+                return Wait(until + insight.spread * self._uniform())
+            if coming.attempts and not coming.asked:
+                return Wait(1.0 + self._uniform())
+        if self._flying[name] >= self._limit[name]:
+            return Wait(max(0.02, insight.patience * left) * (0.5 + self._uniform()))
+        if coming.attempts and not coming.asked:
+            return Wait(0.2 + 0.8 * self._uniform())
+        if not any(fault.kind is Kind.HANG for fault in faults):
+            return Send(left)
+        slow = float(np.prod([fault.factor for fault in faults if fault.kind in (Kind.SLOW, Kind.DELAY)]))
+        return Send(insight.timeout * self._p99[name] * slow)
+
+    def sent(self, coming: Coming, now: float) -> int:
+        """Count the call."""
+        self._flying[coming.participant] += 1
+        return 0
+
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
+        """Count it off."""
+        self._flying[coming.participant] -= 1
+
+
+class Isthmus:
+    """``ml.steering`` as a policy of the world."""
+
+    def __init__(self, rules: Rules, habits: Habits, world: World, past: Mapping[str, Any], seed: int) -> None:
+        usual = {name: float(np.quantile(past[name], 0.99)) for name in world.plan}
+        self._steering = Steering(usual, _uniforms(np.random.default_rng([seed, 79])), rules=rules, habits=habits)
+        self._plan = world.plan
+        self._short: dict[tuple[str, int], bool] = {}
+
+    def decide(self, coming: Coming, now: float) -> Send | Wait | GiveUp:
+        """Return what the saga does next."""
+        health = self._steering.health
+        move = self._steering.decide(
+            coming.participant,
+            coming.saga,
+            now,
+            deadline=coming.deadline,
+            attempts=coming.attempts,
+            asked=coming.asked,
+            rest=sum(health[name].took for name in self._plan[coming.step + 1 :]),
+        )
+        if move.what == "stop":
+            return GiveUp("too late")
+        return Send(move.seconds) if move.what == "send" else Wait(move.seconds)
+
+    def sent(self, coming: Coming, now: float) -> int:
+        """Note it."""
+        ticket = self._steering.sent(coming.participant, now)
+        timeout = self._steering.health[coming.participant].timeout
+        self._short[coming.participant, ticket] = coming.deadline - now < timeout
+        return ticket
+
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
+        """Note it."""
+        short = self._short.pop((coming.participant, ticket))
+        self._steering.ended(coming.participant, ticket, now, cast(Outcome, outcome), cut_short=short)
+
+
+def _uniforms(random: np.random.Generator) -> Any:
+    return (value for _ in count() for value in random.random(4096).tolist()).__next__

@@ -1,0 +1,134 @@
+"""Whether a saga's next attempt is made now, later, or not at all.
+
+What belongs here: the decision from a participant's health, those who wait, and the time that a saga has left. What
+does not: keeping the health (``ml.steering.health``).
+
+- **Hold instead of fail.** A saga that meets an outage costs nothing while it waits; a failed one is compensated. So a
+  participant that answers hardly anything is asked by a probe now and then, and the others wait.
+- **Earliest deadline first.** Where there is room for some of those who wait, those with the least time left go
+  (Liu and Layland 1973); who cannot be in time any more is given up, so that it takes no room from others.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ml.steering.health import Habits, Health, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How cautious the decision is; tuned on the past."""
+
+    hopeless: float = 0.06
+    """Share of successes below which sagas wait for a probe."""
+    probe: float = 1.0
+    """Seconds between probes."""
+    pause: float = 0.4
+    """Seconds before a further attempt where half of them succeed; more where fewer do."""
+    last: float = 2.0
+    """Time-outs left, below which a saga tries in any case."""
+    late: float = 0.5
+    """Of the time that a saga's remaining steps usually take: with less left it is given up."""
+    slack: float = 1.5
+    """How many of those who wait are called for a free place: not all of them ask at that moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a saga does next: ``send`` with a time-out of ``seconds``, ``wait`` for them and ask again, or ``stop``."""
+
+    what: Literal["send", "wait", "stop"]
+    seconds: float
+    because: str
+
+
+@dataclass(slots=True)
+class _Line:
+    """Those who wait for a participant, by deadline."""
+
+    order: list[tuple[float, int]] = field(default_factory=list)
+    places: dict[int, float] = field(default_factory=dict)
+
+    def join(self, saga: int, deadline: float) -> int:
+        """Return how many stand before a saga, which stands in line from now on."""
+        if saga not in self.places:
+            self.places[saga] = deadline
+            insort(self.order, (deadline, saga))
+        return bisect_left(self.order, (self.places[saga], saga))
+
+    def leave(self, saga: int) -> None:
+        """Take a saga out of the line."""
+        if (deadline := self.places.pop(saga, None)) is not None:
+            del self.order[bisect_left(self.order, (deadline, saga))]
+
+    def expire(self, now: float) -> None:
+        """Take out those whose deadline has passed: they have not come back."""
+        gone = bisect_left(self.order, (now, -1))
+        for _, saga in self.order[:gone]:
+            del self.places[saga]
+        del self.order[:gone]
+
+
+class Steering:
+    """Decides on attempts at all participants; told what was sent and how it ended."""
+
+    def __init__(
+        self,
+        usual: Mapping[str, float],
+        uniform: Callable[[], float],
+        *,
+        rules: Rules | None = None,
+        habits: Habits | None = None,
+    ) -> None:
+        """``usual``: p99 of each participant's durations in the past, seconds; ``uniform()`` draws from [0, 1)."""
+        self.rules = rules or Rules()
+        self.health = {name: Health(habits or Habits(), seconds) for name, seconds in usual.items()}
+        self._lines = {name: _Line() for name in usual}
+        self._uniform = uniform
+
+    def decide(
+        self, participant: str, saga: int, now: float, *, deadline: float, attempts: int, asked: int, rest: float = 0.0
+    ) -> Move:
+        """Return the next move of a saga after ``attempts`` that failed.
+
+        ``asked`` is how often it was told to wait since the last attempt, ``rest`` the seconds that the steps after
+        this one usually take.
+        """
+        rules, health, line = self.rules, self.health[participant], self._lines[participant]
+        left = deadline - now
+        line.expire(now)
+        if left < rules.late * (health.took + rest):
+            line.leave(saga)
+            return Move("stop", 0.0, "it cannot be in time any more")
+        if attempts and not asked:
+            pause = rules.pause * (0.5 / max(health.success, 0.1)) * (0.5 + self._uniform())
+            return Move("wait", min(pause, left / 4), "a pause before the next attempt")
+        timeout = min(health.timeout, left)
+        before = line.join(saga, deadline)
+        if health.success < rules.hopeless and left > rules.last * health.timeout + rest:
+            if now - health.probed_at < rules.probe or health.flying > 0 or before > 8:
+                return Move("wait", self._turn(health, before, rules.probe), "it answers hardly anything")
+            line.leave(saga)
+            return Move("send", timeout, "a probe")
+        free = health.limit - health.flying
+        if free < 1.0 or before >= max(1.0, rules.slack * free):
+            return Move("wait", self._turn(health, before, 0.0), "it has as much to do as it bears")
+        line.leave(saga)
+        return Move("send", timeout, "it does well" if health.success > 0.9 else "it may succeed")
+
+    def sent(self, participant: str, now: float) -> int:
+        """Note that an attempt began; return its ticket."""
+        return self.health[participant].sent(now)
+
+    def ended(self, participant: str, ticket: int, now: float, outcome: Outcome, *, cut_short: bool = False) -> None:
+        """Note how the attempt with ``ticket`` ended."""
+        self.health[participant].ended(ticket, now, outcome, cut_short=cut_short)
+
+    def _turn(self, health: Health, before: int, least: float) -> float:
+        """Return after how many seconds a saga with ``before`` others before it should ask again."""
+        until = health.took * (before + 1) / max(health.limit, 1.0)
+        return min(max(0.02, least * 0.5, 0.5 * until), 5.0) * (0.5 + self._uniform())
