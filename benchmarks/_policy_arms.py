@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from examples.shop.world.faults import Kind, Schedule
+from examples.shop.world.faults import Fault, Kind, Schedule
 from examples.shop.world.policy import Coming, GiveUp, Send, Wait
 from examples.shop.world.run import World
 from ml.steering.decide import Rules, Steering
 from ml.steering.health import Habits, Outcome
+from ml.steering.line import Line
 
 
 class Static:
@@ -96,19 +97,63 @@ class Tuned:
 
 
 @dataclass(frozen=True)
+class Caution:
+    """What is tuned of the circuit breaker, besides the baseline's settings."""
+
+    opens: float = 0.7  # share of failures among recent attempts at which it opens
+    memory: float = 10.0  # attempts that are recent
+    rests: float = 10.0  # seconds until a probe goes through
+
+
+class Breaker(Tuned):
+    """The tuned baseline behind a circuit breaker: while it is open sagas wait instead of failing."""
+
+    def __init__(self, settings: Settings, caution: Caution, world: World, past: Mapping[str, Any], seed: int) -> None:
+        super().__init__(settings, world, past, seed)
+        self._caution = caution
+        self._failing = dict.fromkeys(world.plan, 0.0)
+        self._probe_at = dict.fromkeys(world.plan, 0.0)
+
+    def decide(self, coming: Coming, now: float) -> Send | Wait | GiveUp:
+        """Return what the saga does next."""
+        name = coming.participant
+        if self._failing[name] >= self._caution.opens:
+            if now < self._probe_at[name]:
+                # Those who waited do not come back all at once.
+                return Wait((self._probe_at[name] - now) + self._caution.rests * self._uniform())
+            self._probe_at[name] = now + self._caution.rests
+            return Send(self._timeout[name])
+        return super().decide(coming, now)
+
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
+        """Open or close."""
+        super().ended(coming, ticket, now, outcome)
+        name, failed = coming.participant, outcome not in ("ok", "declined")
+        was_open = self._failing[name] >= self._caution.opens
+        if was_open and not failed:
+            self._failing[name] = 0.0
+            return
+        self._failing[name] += (float(failed) - self._failing[name]) / self._caution.memory
+        if not was_open and self._failing[name] >= self._caution.opens:
+            self._probe_at[name] = now + self._caution.rests
+
+
+@dataclass(frozen=True)
 class Insight:
     """What is tuned of the oracle."""
 
     errors: float = 0.9  # share of calls that errors and refusals hit, above which a saga waits for the fault's end
     hangs: float = 0.1  # the same, of calls that hang: they take workers with them
-    spread: float = 4.0  # seconds over which those who waited come back
     crowd: float = 4.0  # calls in flight for each worker, above which one waits
     timeout: float = 4.0  # of the step's p99, stretched by what slows it down, where calls hang
-    patience: float = 0.05  # share of the time left after which a saga that waits for room asks again
+    late: float = 0.5  # of the time that the remaining steps usually take: with less left a saga is given up
 
 
 class Oracle:
-    """Knows each fault, its kind, its severity and its end, and how many workers there are; not what a call will do."""
+    """Knows each fault, its kind, its severity and its end, and how many workers there are; not what a call will do.
+
+    Who waits is called by deadline, as Isthmus does: what it has more is knowledge alone.
+    """
 
     def __init__(self, insight: Insight, world: World, past: Mapping[str, Any], seed: int) -> None:
         self._insight = insight
@@ -118,31 +163,31 @@ class Oracle:
         }
         self._p99 = {name: float(np.quantile(past[name], 0.99)) for name in world.plan}
         usual = [float(np.mean(past[name])) for name in world.plan]
-        self._rest = [2.0 * sum(usual[place:]) for place in range(len(usual))]
+        self._usual = dict(zip(world.plan, usual, strict=True))
+        self._rest = [sum(usual[place + 1 :]) for place in range(len(usual))]
         self._limit = {name: insight.crowd * world.workers[name] for name in world.plan}
         self._flying = dict.fromkeys(world.plan, 0)
+        self._lines = {name: Line() for name in world.plan}
 
     def decide(self, coming: Coming, now: float) -> Send | Wait | GiveUp:
         """Return what the saga does next."""
         insight, name = self._insight, coming.participant
+        line, usual, left = self._lines[name], self._usual[name], coming.deadline - now
         faults = self._schedules[name].at(now)
-        left = coming.deadline - now
-        bad = [
-            fault.end
-            for fault in faults
-            if (fault.kind in (Kind.ERRORS, Kind.CRASH) and fault.share > insight.errors)
-            or (fault.kind is Kind.HANG and fault.share > insight.hangs)
-        ]
-        if bad:
-            until = max(bad) - now
-            if until + self._rest[coming.step] < left:
-                return Wait(until + insight.spread * self._uniform())
-            if coming.attempts and not coming.asked:
-                return Wait(1.0 + self._uniform())
-        if self._flying[name] >= self._limit[name]:
-            return Wait(max(0.02, insight.patience * left) * (0.5 + self._uniform()))
+        line.expire(now)
+        if left < insight.late * (usual + self._rest[coming.step]):
+            line.leave(coming.saga)
+            return GiveUp("too late")
+        before = line.join(coming.saga, coming.deadline)
+        until = max((fault.end for fault in faults if self._stops(fault)), default=now) - now
+        if until and until + usual + self._rest[coming.step] < left:
+            return Wait(until + usual * before / max(self._limit[name], 1.0))
+        free = self._limit[name] - self._flying[name]
+        if before >= 1.5 * free:
+            return Wait(min(max(0.02, 0.5 * usual * (before + 1) / self._limit[name]), 5.0) * (0.5 + self._uniform()))
         if coming.attempts and not coming.asked:
-            return Wait(0.2 + 0.8 * self._uniform())
+            return Wait(0.2 + 0.4 * self._uniform())
+        line.leave(coming.saga)
         if not any(fault.kind is Kind.HANG for fault in faults):
             return Send(left)
         slow = float(np.prod([fault.factor for fault in faults if fault.kind in (Kind.SLOW, Kind.DELAY)]))
@@ -156,6 +201,12 @@ class Oracle:
     def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
         """Count it off."""
         self._flying[coming.participant] -= 1
+
+    def _stops(self, fault: Fault) -> bool:
+        """Return whether sagas wait for a fault's end."""
+        if fault.kind is Kind.HANG:
+            return fault.share > self._insight.hangs
+        return fault.kind in (Kind.ERRORS, Kind.CRASH) and fault.share > self._insight.errors
 
 
 class Isthmus:

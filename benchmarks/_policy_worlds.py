@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 PAST = 0.6
 """Share of what was measured that is the developers' part."""
 STEPS = 5
-_FEWEST = 300
+_FEWEST = 100
 _CALM = {"calm", "normal", "base", "baseline", "healthy", "steady"}
 _WINDOW = 180.0
 """Seconds that an injected fault of the Nezha sets lasts, about."""
@@ -138,7 +138,7 @@ def _part(seconds: Floats, *, past: bool) -> Floats:
 def _drawn(material: Material, shape: Shape, random: np.random.Generator) -> tuple[Fault, ...]:
     """Draw a schedule: one fault after another, now and then two at once, of all kinds at any participant."""
     faults, at = [], float(random.uniform(60, 180))
-    kinds, weights = zip(*_MIX, strict=True)
+    kinds, weights = [kind for kind, _ in _MIX], [weight for _, weight in _MIX]
     while at < shape.horizon - 240:
         kind = kinds[int(random.choice(len(kinds), p=weights))]
         length = _WINDOW * float(random.uniform(0.4, 1.6))

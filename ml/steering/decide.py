@@ -11,12 +11,12 @@ does not: keeping the health (``ml.steering.health``).
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from ml.steering.health import Habits, Health, Outcome
+from ml.steering.line import Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +46,6 @@ class Move:
     because: str
 
 
-@dataclass(slots=True)
-class _Line:
-    """Those who wait for a participant, by deadline."""
-
-    order: list[tuple[float, int]] = field(default_factory=list)
-    places: dict[int, float] = field(default_factory=dict)
-
-    def join(self, saga: int, deadline: float) -> int:
-        """Return how many stand before a saga, which stands in line from now on."""
-        if saga not in self.places:
-            self.places[saga] = deadline
-            insort(self.order, (deadline, saga))
-        return bisect_left(self.order, (self.places[saga], saga))
-
-    def leave(self, saga: int) -> None:
-        """Take a saga out of the line."""
-        if (deadline := self.places.pop(saga, None)) is not None:
-            del self.order[bisect_left(self.order, (deadline, saga))]
-
-    def expire(self, now: float) -> None:
-        """Take out those whose deadline has passed: they have not come back."""
-        gone = bisect_left(self.order, (now, -1))
-        for _, saga in self.order[:gone]:
-            del self.places[saga]
-        del self.order[:gone]
-
-
 class Steering:
     """Decides on attempts at all participants; told what was sent and how it ended."""
 
@@ -87,7 +60,7 @@ class Steering:
         """``usual``: p99 of each participant's durations in the past, seconds; ``uniform()`` draws from [0, 1)."""
         self.rules = rules or Rules()
         self.health = {name: Health(habits or Habits(), seconds) for name, seconds in usual.items()}
-        self._lines = {name: _Line() for name in usual}
+        self._lines = {name: Line() for name in usual}
         self._uniform = uniform
 
     def decide(

@@ -8,18 +8,13 @@ equal keep the order in which they were asked for, so that a run depends on its 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from heapq import heappop, heappush
 from itertools import count
-from types import coroutine
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    from types import CoroutineType
-
-    Task = CoroutineType[Any, Any, Any]
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+Task = Coroutine[Any, Any, Any]
 
 
 class Clock(Protocol):
@@ -34,7 +29,7 @@ class Clock(Protocol):
     def spawn(self, task: Task) -> None:
         """Run ``task`` beside the caller; nobody waits for it."""
 
-    async def within(self, seconds: float, task: CoroutineType[Any, Any, T]) -> T:
+    async def within(self, seconds: float, task: Coroutine[Any, Any, T]) -> T:
         """Return what ``task`` returns; after ``seconds`` it is given up and ``TimeoutError`` raised."""
 
     def reply(self) -> Reply[Any]:
@@ -74,7 +69,7 @@ class VirtualReply(Generic[T]):
     async def taken(self) -> T:
         """Return the result, once it is there."""
         if not self._left:
-            await _wait_for(self)
+            await _Wish(self)
         result: T = self._result
         return result
 
@@ -97,7 +92,7 @@ class VirtualClock:
 
     async def sleep(self, seconds: float) -> None:
         """Return after ``seconds``."""
-        await _pause(seconds)
+        await _Wish(seconds)
 
     def spawn(self, task: Task) -> None:
         """Run ``task`` from now on, as far as its first wait at once."""
@@ -111,7 +106,7 @@ class VirtualClock:
         """Return a place for a result."""
         return VirtualReply(self)
 
-    async def within(self, seconds: float, task: CoroutineType[Any, Any, T]) -> T:
+    async def within(self, seconds: float, task: Coroutine[Any, Any, T]) -> T:
         """Return what ``task`` returns, or raise what it raises; after ``seconds`` it is closed: ``TimeoutError``."""
         outcome: VirtualReply[tuple[bool, Any]] = VirtualReply(self)
         # A timer that fires after the outcome is there leaves nothing: a second result is ignored.
@@ -140,7 +135,7 @@ class VirtualClock:
 
     def resume(self, task: Task) -> None:
         """Run ``task`` up to its next wait; one that was closed meanwhile is not run."""
-        if task.cr_frame is None:
+        if getattr(task, "cr_frame", task) is None:
             return
         try:
             wish = task.send(None)
@@ -161,11 +156,13 @@ async def _told(task: Task, outcome: VirtualReply[tuple[bool, Any]]) -> None:
         outcome.leave((True, value))
 
 
-@coroutine
-def _pause(seconds: float) -> Generator[float, None, None]:
-    yield seconds
+class _Wish:
+    """What a task waits for: seconds, or a reply."""
 
+    __slots__ = ("_what",)
 
-@coroutine
-def _wait_for(reply: VirtualReply[Any]) -> Generator[VirtualReply[Any], None, None]:
-    yield reply
+    def __init__(self, what: float | VirtualReply[Any]) -> None:
+        self._what = what
+
+    def __await__(self) -> Generator[float | VirtualReply[Any], None, None]:
+        yield self._what

@@ -90,11 +90,12 @@ class OrderSaga:
             limit = min(decision.timeout, deadline - now)
             ticket = policy.sent(coming, now)
             request = Request(order, expires=now + limit if decision.tells else float("inf"))
+            answer: Answer | None = None
             try:
                 answer = await clock.within(limit, participant.call(request))
                 last = answer.value
             except TimeoutError:
-                answer, last = None, "timed_out"
+                last = "timed_out"
             policy.ended(coming, ticket, clock.now(), last)
             if answer is Answer.OK:
                 return "", attempts
