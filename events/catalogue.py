@@ -20,7 +20,8 @@ METRICS: Final = "isthmus.metrics"
 COMPONENTS: Final = "isthmus.components"
 CHANGES: Final = "isthmus.changes"
 DECISIONS: Final = "isthmus.decisions"
-DOMAIN_TOPICS: Final[tuple[str, ...]] = (SAGAS, METRICS, COMPONENTS, CHANGES, DECISIONS)
+ADVICE: Final = "isthmus.advice"
+DOMAIN_TOPICS: Final[tuple[str, ...]] = (SAGAS, METRICS, COMPONENTS, CHANGES, DECISIONS, ADVICE)
 """Where accepted events go, and what landing reads."""
 
 MAX_EVENT_BYTES: Final = 1_000_000
@@ -58,6 +59,7 @@ TYPES: Final[dict[str, EventType]] = {
         EventType("isthmus.data.change", CHANGES, key="row"),
         EventType("isthmus.decision", DECISIONS),
         EventType("isthmus.action", DECISIONS),
+        EventType("isthmus.saga.advice", ADVICE),
     )
 }
 
