@@ -60,6 +60,17 @@ class KafkaUnavailable(KafkaError, Unavailable):
         Unavailable.__init__(self, message, sent=sent)
 
 
+class RedisError(ResourceError):
+    """Redis refused a command, or cannot be used as it is configured."""
+
+
+class RedisUnavailable(RedisError, Unavailable):
+    """Redis cannot be reached, or did not answer in time."""
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        Unavailable.__init__(self, message, sent=sent)
+
+
 class RangeGone(KafkaError):
     """Offsets that were asked for are not on the broker any more: aged out, or the topic was made anew."""
 

@@ -146,6 +146,32 @@ class Settings(BaseSettings):
         default=5.0, gt=0, description="How often the advice service reads policies and champions again."
     )
 
+    advice_stream: bool = Field(
+        default=True, description="Whether the advice service reads saga events and writes advice on Kafka."
+    )
+    advice_instance: str = Field(
+        default="",
+        pattern=r"^[a-zA-Z0-9._-]{0,200}$",
+        description="The advice service's own name in its consumer group: a restart gets its partitions back at once; "
+        "default: none.",
+    )
+    advice_sagas: int = Field(
+        default=20_000, gt=0, description="Most running sagas that the advice service keeps in memory."
+    )
+    advice_read_back: int = Field(
+        default=20_000,
+        ge=0,
+        description="Records of a partition that the advice service reads back after a start, to know what runs.",
+    )
+
+    redis_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="Redis that the policies in force are written to (`redis://127.0.0.1:6379/0`); user and password "
+        "may stand in it; default: none is written to.",
+    )
+    redis_password: SecretStr | None = Field(default=None, description="Password of Redis where the URL holds none.")
+
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="Form of the router's log; `auto`: text on a terminal, JSON lines elsewhere."
     )
@@ -220,6 +246,17 @@ class Settings(BaseSettings):
         host = f"[{host}]" if ":" in host else host
         port = f":{parts.port}" if parts.port else ""
         return urlunsplit((parts.scheme, f"{user}:{password}@{host}{port}", parts.path, parts.query, ""))
+
+    def redis_dsn(self) -> str | None:
+        """Return Redis' URL with the password in it, None where there is none; never log it."""
+        if self.redis_url is None or self.redis_password is None:
+            return self.redis_url
+        parts = urlsplit(self.redis_url)
+        if parts.password is not None:
+            return self.redis_url
+        host = parts.netloc.rpartition("@")[2]
+        secret = quote(self.redis_password.get_secret_value(), safe="")
+        return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{secret}@{host}"))
 
     def mlflow_uri(self) -> str:
         """Return the tracking URI of the MLflow store."""

@@ -13,12 +13,18 @@ from contextlib import closing
 import uvicorn
 
 from resources.decisions import DecisionStore
+from resources.errors import RedisError
+from resources.kafka import KafkaResource
+from resources.redis import RedisResource
 from resources.registry import RegistryResource
-from resources.settings import get_settings
+from resources.settings import Settings, get_settings
 from resources.warehouse import WarehouseResource
 from services.doors import listen
 from services.logs import configure
+from services.orchestrator.keys import PolicyKeys
+from services.orchestrator.live import Live
 from services.orchestrator.standing import Keeper
+from services.orchestrator.stream import Stream
 from services.orchestrator.web import application
 
 
@@ -49,8 +55,13 @@ def main() -> int:
     # One short attempt: it asks again by itself, and a stop must not wait for a store that is not there.
     warehouse = WarehouseResource(attempts=1)
     keeper = Keeper(warehouse, DecisionStore(warehouse), RegistryResource(), seconds=settings.advice_refresh_seconds)
+    try:
+        live = _live(keeper, settings)
+    except RedisError as error:
+        print(f"The advice service cannot write to Redis: {error}.", file=sys.stderr)
+        return 1
     config = uvicorn.Config(
-        application(keeper, settings.advice_secrets()),
+        application(keeper, settings.advice_secrets(), live),
         loop="uvloop",
         http="httptools",
         log_config=None,
@@ -60,8 +71,25 @@ def main() -> int:
     )
     with closing(keeper), listener:
         keeper.start()
-        _Server(config).run([listener])
+        with live:
+            _Server(config).run([listener])
     return 0
+
+
+def _live(keeper: Keeper, settings: Settings) -> Live:
+    stream, keys = None, None
+    if settings.advice_stream:
+        # One short attempt: the stream tries again by itself.
+        stream = Stream(
+            KafkaResource(attempts=1, timeout=5.0),
+            keeper,
+            most_sagas=settings.advice_sagas,
+            read_back=settings.advice_read_back,
+            instance=settings.advice_instance,
+        )
+    if settings.redis_url is not None:
+        keys = PolicyKeys(RedisResource(), keeper, seconds=settings.advice_refresh_seconds)
+    return Live(stream, keys)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from ml.sagas.spec import NAN, SagaEvent
 from services.doors import Tokens, bearer
 from services.orchestrator.advice import Advice, advise
+from services.orchestrator.live import Live
 from services.orchestrator.standing import Keeper
 
 log = logging.getLogger("isthmus.orchestrator")
@@ -70,8 +71,9 @@ class Question(BaseModel):
 class Figures:
     """What the service counts."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, live: Live) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(live)
         ProcessCollector(registry=self.registry)
         prefix = "isthmus_orchestrator_"
         self.advice = Counter(prefix + "advice", "Answers, by action.", ["action"], registry=self.registry)
@@ -91,9 +93,9 @@ class Figures:
             Gauge(prefix + name, text, registry=self.registry).set_function(figure)
 
 
-def application(keeper: Keeper, tokens: Mapping[str, str]) -> FastAPI:
+def application(keeper: Keeper, tokens: Mapping[str, str], live: Live) -> FastAPI:
     """Return the ASGI application; ``tokens`` are those who may ask, name → token."""
-    figures = Figures(keeper)
+    figures = Figures(keeper, live)
     known = Tokens(tokens)
     # Its pages for people load scripts from elsewhere.
     app = FastAPI(title="Isthmus: saga advice", version=version("isthmus"), docs_url=None, redoc_url=None)
@@ -137,7 +139,7 @@ def application(keeper: Keeper, tokens: Mapping[str, str]) -> FastAPI:
             "ok": read,
             "policies": sorted(standing.policies),
             "champions": sorted(f"{one.version.name}/{one.version.version}" for one in _all(standing.champions)),
-            "problems": dict(standing.problems),
+            "problems": {**standing.problems, **live.problems},
         }
 
     @app.get("/metrics", include_in_schema=False)
@@ -149,7 +151,9 @@ def application(keeper: Keeper, tokens: Mapping[str, str]) -> FastAPI:
         """What this saga should do next: an action, the risk with its reasons, time-outs and retries of what comes."""
         began = time.perf_counter()
         events = _events(question)
-        answer = advise(saga_type, question.saga_id, events, keeper.standing, now=datetime.now(UTC), load=question.load)
+        # What the question tells wins over what the stream has seen.
+        load = {**live.loads, **question.load}
+        answer = advise(saga_type, question.saga_id, events, keeper.standing, now=datetime.now(UTC), load=load)
         figures.advice.labels(answer.action).inc()
         for missing in answer.defaults:
             figures.defaults.labels(missing.partition(":")[0]).inc()

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from services.router.metrics import Metrics
 from services.router.progress import Partition
 
 EVERY: Final = 1.0
 """Seconds between two measurements."""
+
+
+class Figures(Protocol):
+    """Where the lag is kept."""
+
+    lag: dict[Partition, int]
 
 
 class Lag:
@@ -24,7 +29,7 @@ class Lag:
     Watermarks come with each answer to a fetch, and librdkafka keeps them, so nothing here waits for the broker.
     """
 
-    def __init__(self, consumer: Consumer, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, consumer: Consumer, metrics: Figures, clock: Callable[[], float] = time.monotonic) -> None:
         self._consumer = consumer
         self._metrics = metrics
         self._clock = clock
