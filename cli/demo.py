@@ -25,7 +25,7 @@ from cli.documents import publish_documents
 from cli.replay import bar, run_replay
 from cli.stack import Stack, StartFailed, listens
 from cli.summary import print_summary
-from cli.up import addresses, serve_until_interrupted, start_core, start_web, terminable
+from cli.up import addresses, serve_until_interrupted, start_core, start_rest, terminable
 from resources.settings import get_settings
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run_demo(*, serve: bool, sagas: int | None, seed: int, fresh: bool) -> None:
             print_summary(sent, run_id, seconds=time.monotonic() - began)
             if serve:
                 publish_documents(settings)
-                start_web(stack)
+                start_rest(stack)
                 console.print(addresses(settings))
                 serve_until_interrupted(stack)
             else:

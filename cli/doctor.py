@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.console import console
-from cli.stack import Service, core_services, listens, web_services
+from cli.stack import Service, all_services, listens
 from resources.settings import Settings, get_settings
 
 NOT_RUNNING = "not running"
@@ -81,7 +81,7 @@ def _room(settings: Settings) -> Iterator[Finding]:
 
 
 def _services(settings: Settings) -> Iterator[Finding]:
-    for service in (*core_services(settings), *web_services(settings)):
+    for service in all_services(settings):
         yield _port(service)
 
 
@@ -140,6 +140,28 @@ def _ingestion(settings: Settings) -> Iterator[Finding]:
         yield Finding("router's address", None, f"{settings.router_host} is not loopback", remedy)
 
 
+def _advice(settings: Settings) -> Iterator[Finding]:
+    from resources.errors import RedisError
+    from resources.redis import RedisResource, typed
+
+    names = ", ".join(sorted(settings.advice_tokens))
+    seen = f"tokens of {names}" if names else f"one token, in {settings.home / 'secrets' / 'advice-token'}"
+    yield Finding("saga advice", None, seen, "Several who ask: name a token for each in ISTHMUS_ADVICE_TOKENS.")
+    if settings.orchestrator_host not in ("127.0.0.1", "::1", "localhost"):
+        remedy = "Tokens travel in clear text: put a proxy with TLS in front."
+        yield Finding("advice service's address", None, f"{settings.orchestrator_host} is not loopback", remedy)
+    if settings.redis_url is None:
+        yield Finding("policies in Redis", None, "not written", "Set ISTHMUS_REDIS_URL where readers want them there.")
+        return
+    try:
+        with typed(), RedisResource().client() as client:
+            client.ping()
+    except RedisError as error:
+        yield Finding("policies in Redis", False, str(error), "Start Redis, or mend ISTHMUS_REDIS_URL.")
+    else:
+        yield Finding("policies in Redis", True, "answers")
+
+
 def _extras(settings: Settings) -> Iterator[Finding]:
     seen = "there" if settings.data.exists() else f"not at {settings.data}"
     yield Finding("public data sets", None, seen, "Only for some tests and benchmarks: set ISTHMUS_DATA.")
@@ -155,5 +177,6 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _warehouse,
     _bus,
     _ingestion,
+    _advice,
     _extras,
 )

@@ -26,7 +26,15 @@ from resources.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_PORTS = ("warehouse_port", "broker_port", "router_port", "dagster_port", "mlflow_port", "docs_port")
+_PORTS = (
+    "warehouse_port",
+    "broker_port",
+    "router_port",
+    "orchestrator_port",
+    "dagster_port",
+    "mlflow_port",
+    "docs_port",
+)
 
 
 class StartFailed(RuntimeError):
@@ -110,6 +118,24 @@ def core_services(settings: Settings) -> list[Service]:
     ]
 
 
+def advice_service(settings: Settings) -> Service:
+    """Return what running sagas ask."""
+    return Service(
+        "advice",
+        module("services.orchestrator"),
+        settings.orchestrator_port,
+        "ISTHMUS_ORCHESTRATOR_PORT",
+        f"http://127.0.0.1:{settings.orchestrator_port}/health",
+        answers("/ready"),
+        seconds=120,
+    )
+
+
+def all_services(settings: Settings) -> list[Service]:
+    """Return all that `isthmus up` starts."""
+    return [*core_services(settings), advice_service(settings), *web_services(settings)]
+
+
 def web_services(settings: Settings) -> list[Service]:
     """Return what people look at: Dagster, MLflow, and the documents (dbt docs, quality report)."""
     home = settings.home.resolve()
@@ -185,6 +211,11 @@ class Stack:
         Raises:
             StartFailed: its port is taken, it ended at once, or it did not serve in time.
         """
+        self.launch(service)
+        self.wait_for(service)
+
+    def launch(self, service: Service) -> None:
+        """Start a service without waiting until it serves; raises StartFailed where its port is taken."""
         if listens(service.port):
             raise StartFailed(
                 f"Port {service.port}, where {service.name} would serve, is taken. If Isthmus is running already, "
@@ -204,6 +235,10 @@ class Stack:
             )
         self.running[service.name] = process
         (self.logs / f"{service.name}.pid").write_text(str(process.pid))
+
+    def wait_for(self, service: Service) -> None:
+        """Return once a launched service serves; raises StartFailed where it ended, or did not serve in time."""
+        process, log = self.running[service.name], self.logs / f"{service.name}.log"
         deadline = time.monotonic() + service.seconds
         while not service.serves(service.port):
             if process.poll() is not None:

@@ -5,12 +5,15 @@ What belongs here: reading and printing. What does not: checks of the installati
 
 from __future__ import annotations
 
+import json
+from urllib.request import urlopen
+
 from rich.markup import escape
 from rich.table import Table
 
 from cli.console import console
 from cli.decision import coloured
-from cli.stack import core_services, listens, web_services
+from cli.stack import all_services, listens
 from resources.settings import Settings, get_settings
 
 _COUNTS = """
@@ -29,7 +32,7 @@ def print_status() -> None:
     settings = get_settings()
     services = Table("service", "state", "address", title="Services")
     up = {}
-    for service in (*core_services(settings), *web_services(settings)):
+    for service in all_services(settings):
         up[service.name] = service.serves(service.port)
         state = "[green]serves[/]" if up[service.name] else "[dim]not running[/]"
         if not up[service.name] and listens(service.port):
@@ -38,11 +41,21 @@ def print_status() -> None:
     console.print(services)
     if up["router"]:
         console.print(f"Events by HTTP: POST http://127.0.0.1:{settings.router_port}/v1/events")
+    if up["advice"]:
+        _print_advice(settings)
     if not up["warehouse"]:
         console.print("[dim]Start everything by `isthmus up`, or try `isthmus demo`.[/]")
         return
     _print_landing(settings, broker=up["broker"])
     _print_decisions()
+
+
+def _print_advice(settings: Settings) -> None:
+    with urlopen(f"http://127.0.0.1:{settings.orchestrator_port}/ready", timeout=5) as reply:
+        stands = json.load(reply)
+    known = f"{len(stands['policies'])} policies, {len(stands['champions'])} models"
+    problems = "; ".join(f"{name}: {problem}" for name, problem in stands["problems"].items())
+    console.print(f"Saga advice: {known}" + (f"; [yellow]{escape(problems)}[/]" if problems else ""))
 
 
 def _print_landing(settings: Settings, *, broker: bool) -> None:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from cli.console import console
 from cli.documents import publish_documents
-from cli.stack import ROOT, Stack, StartFailed, core_services, web_services
+from cli.stack import ROOT, Stack, StartFailed, advice_service, core_services, web_services
 from resources.settings import Settings, get_settings
 
 
@@ -55,11 +55,18 @@ def start_core(stack: Stack) -> None:
     stack.start(router)
 
 
-def start_web(stack: Stack) -> None:
-    """Start the UIs, each in turn: together they would slow each other past their time limits on two cores."""
+def start_rest(stack: Stack) -> None:
+    """Start the advice service and the UIs.
+
+    The UIs come each in turn: together they would slow each other past their time limits on two cores. The advice
+    service, which takes a fraction of what they do, is ready before them.
+    """
+    advice = advice_service(stack.settings)
+    stack.launch(advice)
     for service in web_services(stack.settings):
         with console.status(f"starting {service.name}"):
             stack.start(service)
+    stack.wait_for(advice)
 
 
 def addresses(settings: Settings) -> Table:
@@ -73,6 +80,7 @@ def addresses(settings: Settings) -> Table:
         "Quality report: Data Docs": f"{documents}/quality/",
         "Router: health and metrics": f"http://127.0.0.1:{settings.router_port}/health",
         "Events by HTTP: POST with a token": f"http://127.0.0.1:{settings.router_port}/v1/events",
+        "Advice for running sagas: POST with a token": f"http://127.0.0.1:{settings.orchestrator_port}/v1/sagas/TYPE/advice",
         "Warehouse: ClickHouse over HTTP": f"http://127.0.0.1:{settings.warehouse_port}",
         "Broker: Kafka protocol": f"127.0.0.1:{settings.broker_port}",
     }
@@ -97,7 +105,7 @@ def run_up() -> None:
             with console.status("starting warehouse, broker and router"):
                 start_core(stack)
             publish_documents(stack.settings)
-            start_web(stack)
+            start_rest(stack)
             console.print(addresses(stack.settings))
             serve_until_interrupted(stack)
     except KeyboardInterrupt:

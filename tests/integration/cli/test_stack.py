@@ -84,7 +84,7 @@ def test_stop_ends_grandchildren_too() -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_up_leaves_nothing_behind(tmp_path: Path, signum: signal.Signals) -> None:
-    names = ("WAREHOUSE", "BROKER", "ROUTER", "DAGSTER", "MLFLOW", "DOCS")
+    names = ("WAREHOUSE", "BROKER", "ROUTER", "ORCHESTRATOR", "DAGSTER", "MLFLOW", "DOCS")
     ports = {f"ISTHMUS_{name}_PORT": str(free_port()) for name in names}
     log = tmp_path / "output"
     with log.open("w") as output:
