@@ -154,7 +154,7 @@ def _advice(settings: Settings) -> Iterator[Finding]:
         yield Finding("policies in Redis", None, "not written", "Set ISTHMUS_REDIS_URL where readers want them there.")
         return
     try:
-        with typed(), RedisResource().client() as client:
+        with RedisResource().client() as client, typed():
             client.ping()
     except RedisError as error:
         yield Finding("policies in Redis", False, str(error), "Start Redis, or mend ISTHMUS_REDIS_URL.")

@@ -7,14 +7,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Self
 
 import httpx
-import pytest
 from confluent_kafka import Producer
 
 from events.catalogue import ADVICE, SAGAS
@@ -56,6 +55,14 @@ class Kafka:
         self._process.wait()
         self.stop()
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, to stop it for a while and let it go on."""
+        if self._real is not None:
+            os.kill(self._real.pid, number)
+        else:
+            assert self._process is not None
+            self._process.send_signal(number)
+
     def stop(self) -> None:
         """Stop our own; a real one must be there for the tests that follow."""
         if self._real is not None:
@@ -68,10 +75,13 @@ class Kafka:
 class Redis:
     """A Redis of the test's own, to be killed; it keeps nothing on disk."""
 
-    def __init__(self, folder: Path) -> None:
+    @classmethod
+    def found(cls, folder: Path) -> Self | None:
+        """Return one, None where the machine has no Redis."""
         program = shutil.which("redis-server")
-        if program is None:
-            pytest.skip("redis-server is not on PATH")
+        return cls(folder, program) if program else None
+
+    def __init__(self, folder: Path, program: str) -> None:
         self._folder, self._port, self._pid = folder, free_port(), 0
         self._command = [program, "--bind", "127.0.0.1", "--port", str(self._port), "--save", "", "--dir", str(folder)]
         self.url = f"redis://127.0.0.1:{self._port}/0"
@@ -92,7 +102,7 @@ class Redis:
             names: list[str] = list(client.scan_iter("isthmus:policy:*"))
             assert set(names) == client.smembers("isthmus:policies")
             assert all(client.ttl(name) > 0 for name in names), "a key without an end"
-            return {name: client.hgetall(name) for name in names}  # type: ignore[misc]  # not awaitable here
+            return {name: client.hgetall(name) for name in names}
 
 
 class Traffic:
@@ -125,14 +135,19 @@ class Traffic:
         self.step(name, "failed", number=3, attempt=2)
         self.end(name)
 
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Send a saga now and again until something holds."""
+        deadline = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < deadline, "it does not come"
+            self.saga()
+            self._producer.poll(0.05)
+
     def raw(self, value: bytes) -> None:
         self._producer.produce(SAGAS, value, "poison")
 
     def flush(self) -> None:
         assert self._producer.flush(60) == 0
-
-    def poll(self) -> None:
-        self._producer.poll(0)
 
     def _send(self, kind: str, data: dict[str, Any], saga: str, id: str, *, failed: bool = False) -> None:
         def delivered(error: Any, _: Any) -> None:
