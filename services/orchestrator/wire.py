@@ -96,6 +96,17 @@ def advice_event(answer: Advice, trigger: Trigger, last: Told, now: datetime) ->
             }
             for one in answer.steps
         ],
+        "compensation": [
+            {
+                "step": one.step,
+                "participant": one.participant,
+                "way": one.way,
+                "decided_by": one.decided_by,
+                "why": one.why,
+                "rule": one.rule,
+            }
+            for one in answer.compensation
+        ],
         "decision_id": answer.decision_id,
         "valid_to": _rfc3339(answer.valid_to) if answer.valid_to else None,
         "stale": answer.stale,

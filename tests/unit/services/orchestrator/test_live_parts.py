@@ -211,6 +211,17 @@ def test_a_failed_step_is_answered_at_once_and_always(status: str) -> None:
     assert world.in_turn() == []
 
 
+def test_when_no_attempt_is_left_the_plan_of_what_is_undone_is_told_too() -> None:
+    world = World()
+    world.hears(happened(0, kind="started"))
+    world.hears(happened(1, "completed", step="reserve", participant="inventory"))
+    for number in (2, 3):
+        assert told_of(world.hears(happened(number, "failed", attempt=number)))["compensation"] == []
+    said = told_of(world.hears(happened(4, "failed", attempt=4)))
+    assert said["action"] == "compensate"
+    assert [one["step"] for one in said["compensation"]] == ["reserve"]
+
+
 def test_what_is_read_back_is_not_told_again_but_counts() -> None:
     world = World()
     assert world.hears(happened(0, kind="started"), live=False) is None
