@@ -21,7 +21,7 @@ from ml.compensation.course import standing as where_it_stands
 from ml.compensation.section import PlannedUndo, planned
 from ml.compensation.semantics import semantics
 from ml.sagas.spec import SagaEvent
-from ml.sagas.state import Layout, SagaState
+from ml.sagas.state import SagaState
 from ml.sagas.types import saga_type
 from services.orchestrator.standing import Champion, InForce, Standing
 
@@ -171,12 +171,12 @@ def _silence(name: str, steps: Sequence[SagaEvent], champions: Sequence[Champion
 def _scored(champion: Champion, events: Sequence[SagaEvent], steps: Sequence[SagaEvent]) -> Risk:
     """Score every prefix in one go: the differences from one to the next are the reasons."""
     model = champion.model
-    state, rows = SagaState(Layout(model.features)), []
+    state, rows = SagaState(champion.layout), []
     for event in events:
         state.update(event)
         if event.kind == "step":
             rows.append(model.features.encode(state.values()))
-    course = model.score(np.array(rows, dtype=np.float64))
+    course = champion.score(np.array(rows, dtype=np.float64))
     moved = np.diff(course)
     order = sorted(range(len(moved)), key=lambda at: -abs(moved[at]))[:REASONS]
     reasons = tuple(

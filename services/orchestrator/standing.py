@@ -14,7 +14,9 @@ from datetime import datetime
 from threading import Event, Thread
 from typing import Any, Final, Protocol, TypeVar
 
+from ml.sagas.lean import Score, scorer
 from ml.sagas.model import FailureModel
+from ml.sagas.state import Layout
 from ml.sagas.types import TYPES, model_name, saga_type
 from resources.decisions import StoredDecision
 from resources.registry import ModelVersion
@@ -37,10 +39,18 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """A model that may speak for an outcome."""
+    """A model that may speak for an outcome, made ready to be asked: laid out once, by whoever reads it."""
 
     version: ModelVersion
     model: FailureModel
+    score: Score = field(init=False, repr=False, compare=False)
+    """The probabilities of rows, as the model's own and much sooner."""
+    layout: Layout = field(init=False, repr=False, compare=False)
+    """Where the features of a saga's events go."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", scorer(self.model))
+        object.__setattr__(self, "layout", Layout(self.model.features))
 
 
 @dataclass(frozen=True, slots=True)

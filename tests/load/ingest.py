@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import secrets
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -20,15 +19,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from events.catalogue import DEAD_LETTER, INGRESS, SAGAS
 from resources.kafka import KafkaResource
 from tests.conftest import free_port, running
 from tests.integration.router.bus import Reader, Router, router
+from tests.load.generator import run as run_k6
 from tests.services.install import k6, say
 
-SCRIPT = Path(__file__).parent / "k6" / "ingest.js"
 TOKEN = secrets.token_urlsafe(24)
 CLIENTS = 16
 
@@ -50,41 +48,32 @@ class Outcome:
 def load(at: Router, mode: str, folder: Path, *, rate: int, seconds: int, clients: int) -> Outcome:
     """Run k6 in one mode; ``clients`` 0: the open model."""
     run = f"{mode}-{secrets.token_hex(3)}"
-    summary, console = folder / f"{run}.json", folder / f"{run}.log"
-    env = {
-        **os.environ,
-        "BASE_URL": at.address,
-        "TOKEN": TOKEN,
-        "MODE": mode,
-        "RUN": run,
-        "RATE": str(rate),
-        "DURATION": str(seconds),
-        "VUS": str(clients),
-        "SUMMARY": str(summary),
-        "K6_NO_USAGE_REPORT": "true",
-    }
-    command = [str(k6()), "run", "--quiet", f"--console-output={console}", str(SCRIPT)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if not summary.exists():
-        raise SystemExit(f"k6 failed:\n{done.stdout}{done.stderr}")
-    metrics: dict[str, Any] = {
-        name: each["values"] for name, each in json.loads(summary.read_text())["metrics"].items()
-    }
+    done = run_k6(
+        "ingest.js",
+        folder,
+        base_url=at.address,
+        token=TOKEN,
+        mode=mode,
+        run=run,
+        rate=rate,
+        duration=seconds,
+        vus=clients,
+    )
     accepted: Counter[str] = Counter()
-    for line in console.read_text().splitlines():
+    for line in done.console.splitlines():
         if "accepted:" in line:
             _, request, count = line[line.index("accepted:") :].rstrip('"').split(":")[:3]
             accepted.update(f"{run}-{request}-{index}" for index in range(int(count.split('"')[0])))
-    duration = metrics["http_req_duration"]
+    duration = done.metrics["http_req_duration"]
     return Outcome(
         mode,
         f"{clients} clients" if clients else f"{rate} a second",
-        metrics["http_reqs"]["rate"],
+        done.metrics["http_reqs"]["rate"],
         duration["med"],
         duration["p(99)"],
         accepted,
-        int(metrics.get("dropped_iterations", {}).get("count", 0)),
-        done.returncode == 0,
+        done.count("dropped_iterations"),
+        done.sound,
     )
 
 

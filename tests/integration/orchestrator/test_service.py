@@ -101,11 +101,11 @@ def promote(registry: RegistryResource) -> None:
     registry.alias(registry.register(NAME, model(), record), "champion")
 
 
-def publish(url: str, bootstrap: str, subject: str = "order") -> str:
+def publish(url: str, bootstrap: str, subject: str = "order", action: dict[str, Any] | None = None) -> str:
     kafka = KafkaResource(bootstrap=bootstrap)
     kafka.ensure_topics()
     store = DecisionStore(WarehouseResource(url=url), bus=kafka)
-    return str(store.publish(store.record(decision(subject), allowed=True).decision_id).decision_id)
+    return str(store.publish(store.record(decision(subject, action=action), allowed=True).decision_id).decision_id)
 
 
 def test_policy_and_champion_speak_and_are_swapped_and_outlive_their_stores(
