@@ -146,6 +146,10 @@ class Settings(BaseSettings):
         default=5.0, gt=0, description="How often the advice service reads policies and champions again."
     )
 
+    advice_max_waiting: int = Field(
+        default=64, gt=0, le=10_000, description="Most questions that wait for their turn; beyond: 503."
+    )
+
     advice_stream: bool = Field(
         default=True, description="Whether the advice service reads saga events and writes advice on Kafka."
     )

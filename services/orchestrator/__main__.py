@@ -61,7 +61,7 @@ def main() -> int:
         print(f"The advice service cannot write to Redis: {error}.", file=sys.stderr)
         return 1
     config = uvicorn.Config(
-        application(keeper, settings.advice_secrets(), live),
+        application(keeper, settings.advice_secrets(), live, most_waiting=settings.advice_max_waiting),
         loop="uvloop",
         http="httptools",
         log_config=None,

@@ -8,31 +8,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from ml.sagas.spec import NAN, SagaEvent
-from services.doors import Tokens, bearer
-from services.orchestrator.advice import Advice, advise
+from services.doors import Tokens
+from services.orchestrator.advice import Advice, Risk, advise
+from services.orchestrator.gate import Gate, Queue, problem
 from services.orchestrator.live import Live
 from services.orchestrator.standing import Keeper
 
 log = logging.getLogger("isthmus.orchestrator")
 
-MAX_BODY_BYTES: Final = 1_048_576
 MAX_EVENTS: Final = 1_000
+#: The gate has looked at the token by then; this is for the description.
+_TOKEN: Final = HTTPBearer(auto_error=False, description="A token of `ISTHMUS_ADVICE_TOKENS`.")
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+_ANSWER: Final = tuple(each.name for each in fields(Advice))
+_RISK: Final = tuple(each.name for each in fields(Risk))
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Status = Literal["scheduled", "started", "completed", "failed", "timed_out", "retried", "compensated"]
 
@@ -84,6 +89,7 @@ class Figures:
         self.seconds = Histogram(
             prefix + "advice_seconds", "Seconds that an answer took.", buckets=_BUCKETS, registry=self.registry
         )
+        self.waiting = Gauge(prefix + "waiting", "Questions that wait for their turn.", registry=self.registry)
         for name, text, figure in (
             ("policies", "Policies in force.", lambda: len(keeper.standing.policies)),
             ("champions", "Champion models.", lambda: sum(map(len, keeper.standing.champions.values()))),
@@ -93,37 +99,25 @@ class Figures:
             Gauge(prefix + name, text, registry=self.registry).set_function(figure)
 
 
-def application(keeper: Keeper, tokens: Mapping[str, str], live: Live) -> FastAPI:
-    """Return the ASGI application; ``tokens`` are those who may ask, name → token."""
+def application(keeper: Keeper, tokens: Mapping[str, str], live: Live, *, most_waiting: int = 64) -> FastAPI:
+    """Return the ASGI application; ``tokens`` are those who may ask, name → token.
+
+    More than ``most_waiting`` questions do not wait: what comes then is refused with 503.
+    """
     figures = Figures(keeper, live)
-    known = Tokens(tokens)
+    queue = Queue(most_waiting)
+    figures.waiting.set_function(lambda: len(queue))
     # Its pages for people load scripts from elsewhere.
     app = FastAPI(title="Isthmus: saga advice", version=version("isthmus"), docs_url=None, redoc_url=None)
-
-    def authenticated(request: Request) -> None:
-        if not known.know(bearer(request.headers.get("authorization", ""))):
-            raise HTTPException(
-                401, "Send a token that the service knows as Authorization: Bearer.", {"WWW-Authenticate": "Bearer"}
-            )
-
-    @app.middleware("http")
-    async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        length = request.headers.get("content-length", "")
-        if request.method == "POST" and not length.isdecimal():
-            response = _problem(411, "Say how long the body is (Content-Length).")
-        elif request.method == "POST" and int(length) > MAX_BODY_BYTES:
-            response = _problem(413, f"A question has at most {MAX_BODY_BYTES:,} bytes.")
-        else:
-            response = await call_next(request)
-        if response.status_code >= 400:
-            figures.refused.labels(str(response.status_code)).inc()
-        return response
+    app.add_middleware(
+        Gate, tokens=Tokens(tokens), queue=queue, refused=lambda status: figures.refused.labels(str(status)).inc()
+    )
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         # The library's own answer repeats the values, which may be personal.
         problems = [{"at": list(one["loc"]), "problem": one["msg"]} for one in error.errors()]
-        return _problem(422, "The question has not the right form.", problems=problems)
+        return problem(422, "The question has not the right form.", problems=problems)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -146,7 +140,7 @@ def application(keeper: Keeper, tokens: Mapping[str, str], live: Live) -> FastAP
     async def metrics() -> Response:
         return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.post("/v1/sagas/{saga_type}/advice", dependencies=[Depends(authenticated)])
+    @app.post("/v1/sagas/{saga_type}/advice", dependencies=[Depends(_TOKEN)])
     async def advice(saga_type: Annotated[str, Path(min_length=1, max_length=200)], question: Question) -> Response:
         """What this saga should do next: an action, the risk with its reasons, time-outs and retries of what comes."""
         began = time.perf_counter()
@@ -165,10 +159,6 @@ def application(keeper: Keeper, tokens: Mapping[str, str], live: Live) -> FastAP
 
 def _all(champions: Mapping[str, Any]) -> list[Any]:
     return [one for ones in champions.values() for one in ones]
-
-
-def _problem(status: int, detail: str, **more: Any) -> Response:
-    return Response(orjson.dumps({"detail": detail, **more}), status, media_type="application/json")
 
 
 def _us(at: datetime) -> int:
@@ -198,7 +188,8 @@ def _events(question: Question) -> list[SagaEvent]:
 
 
 def _plain(answer: Advice) -> dict[str, Any]:
-    plain = asdict(answer)
+    """Return an answer as the encoder takes it, which knows dataclasses by itself but not their properties."""
+    plain = {name: getattr(answer, name) for name in _ANSWER}
     if answer.risk is not None:
-        plain["risk"]["alarm"] = answer.risk.alarm
+        plain["risk"] = {name: getattr(answer.risk, name) for name in _RISK} | {"alarm": answer.risk.alarm}
     return plain

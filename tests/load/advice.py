@@ -41,7 +41,7 @@ from resources.registry import Record, RegistryResource
 from resources.settings import get_settings
 from resources.warehouse import WarehouseResource
 from tests.conftest import free_port, running
-from tests.integration.orchestrator.test_service import Warehouse, publish
+from tests.integration.orchestrator.test_service import Warehouse, publish, until
 from tests.integration.orchestrator.world import ACTION, entry
 from tests.load.generator import Load, run
 from tests.services.install import k6, say
@@ -79,7 +79,7 @@ def world(seed: int = 3) -> World:
     )  # fmt: skip
     sagas = defaultdict[str, list[SagaEvent]](list)
     for event in events:
-        if event.kind == "started" or event.kind == "step":
+        if event.kind in {"started", "step"}:
             sagas[event.saga_id].append(event)
     random = np.random.default_rng(seed)
     prefixes = [
@@ -146,7 +146,10 @@ def service(folder: Path, champion: FailureModel) -> Iterator[str]:
         policy = {**ACTION, "saga_type": ORDER.name, "steps": steps}
         publish(warehouse.url, f"127.0.0.1:{broker}", action=policy)
         with running("services.orchestrator", log=folder / "orchestrator.log", env=env):
-            yield f"http://127.0.0.1:{port}"
+            address = f"http://127.0.0.1:{port}"
+            until(lambda: len(httpx.get(f"{address}/ready").json()["champions"]) == 1)
+            until(lambda: len(httpx.get(f"{address}/ready").json()["policies"]) == 1)
+            yield address
 
 
 def differences(address: str, made: World, bodies: list[bytes]) -> list[str]:
