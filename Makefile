@@ -57,8 +57,9 @@ test-e2e: install-dev ## The web pages in a real browser; screenshots in docs/im
 	@$(RUN) python -m pytest -m e2e tests/e2e $(ARGS)
 
 .PHONY: load-test
-load-test: install-test ## k6 against the HTTP ingestion: shares of errors, and every accepted event on its topic once
+load-test: install-test ## k6 against ingestion and advice over HTTP: shares of errors, every event once, every answer exact
 	@$(RUN) python -m tests.load.ingest $(ARGS)
+	@$(RUN) python -m tests.load.advice $(ARGS)
 
 .PHONY: soak
 soak: install-dev ## The long form of kills and fuzzing; writes its result into the docs

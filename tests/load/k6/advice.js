@@ -4,6 +4,7 @@
 // SAGA_TYPE        of all the sagas
 // QUESTIONS        file: JSON array of bodies, each a text; they are sent in turn
 // RATE, DURATION   open model: requests a second that begin whatever the answers do, so that a stall counts; seconds
+// WARM             seconds at the beginning whose times do not count: k6 opens its connections then
 // VUS              clients at most: with more requests open than that, k6 drops what it should have begun, and says so
 // BUSY             1: a 503 that says when to come again is an answer too; it is counted
 // SUMMARY          file for k6's own summary, JSON
@@ -15,6 +16,7 @@ import { Counter, Trend } from "k6/metrics";
 
 const { BASE_URL, TOKEN, SAGA_TYPE, QUESTIONS, SUMMARY } = __ENV;
 const busy = __ENV.BUSY === "1";
+const warm = 1000 * Number(__ENV.WARM || 3);
 const vus = Number(__ENV.VUS || 50);
 const questions = new SharedArray("questions", () => JSON.parse(open(QUESTIONS)));
 const refused = new Counter("refused");
@@ -49,7 +51,7 @@ export default function () {
     check(answer, { "a refusal says when to come again": (got) => Number(got.headers["Retry-After"]) >= 1 });
     return;
   }
-  answered.add(answer.timings.duration);
+  if (exec.instance.currentTestRunDuration > warm) answered.add(answer.timings.duration);
   check(answer, {
     "it is answered": (got) => got.status === 200,
     "it is the answer to this question": (got) => got.body.includes(`"saga_id":"${number}"`),
