@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from ml.sagas import lean
-from ml.sagas.calibration import Calibrator
+from ml.sagas.calibration import Calibrator, Method
 from ml.sagas.estimators import Matrix, fit, log_odds
 from ml.sagas.features import Vocabulary, feature_set
 from ml.sagas.model import FORM, FailureModel
@@ -75,7 +75,7 @@ def test_values_at_and_beside_thresholds_and_beyond_all_bounds() -> None:
 
 
 @pytest.mark.parametrize("method", ["none", "platt", "beta", "isotonic"])
-def test_every_calibration(method: lean.Any) -> None:
+def test_every_calibration(method: Method) -> None:
     model, x = blend(), rows(1_000, 3)
     y = np.random.default_rng(4).integers(0, 2, len(x))
     calibrated = replace(model, calibrator=Calibrator(method).fit(log_odds(model.estimator.predict_proba(x)[:, 1]), y))
