@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from resources.registry import ModelVersion
+from services.orchestrator.live import Live
 from services.orchestrator.standing import Champion, InForce, Keeper, Standing
 from services.orchestrator.web import application
 from tests.integration.orchestrator.world import ACTION, model, question
@@ -36,7 +37,7 @@ def service(standing: Standing, most_waiting: int) -> FastAPI:
     nothing: Any = Nothing()
     keeper = Keeper(nothing, nothing, nothing)
     keeper.standing = standing
-    return application(keeper, {"tests": "a token of the tests"}, most_waiting=most_waiting)
+    return application(keeper, {"tests": "a token of the tests"}, Live(), most_waiting=most_waiting)
 
 
 def asked(app: FastAPI, ask: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
