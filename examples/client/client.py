@@ -134,6 +134,12 @@ class Client:
                 raise Backlog(f"{self.reports.waiting} events wait to be reported")
             await self.clock.sleep(0.02)
 
+    async def settled(self) -> None:
+        """Wait, as long as it takes, until all that was reported so far is acknowledged or refused."""
+        taken = self.reports.taken
+        while not self.reports.is_settled(taken):
+            await self.clock.sleep(0.01)
+
     def load(self) -> dict[str, float]:
         """Return the calls of this process under way, by participant."""
         with self._lock:

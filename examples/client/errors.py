@@ -34,19 +34,24 @@ class StepFailed(SagaError):
     ``deadline`` (no call could make it), ``permanent``. The last error, where there was one, is the cause.
     """
 
-    def __init__(self, step: str, participant: str, attempts: int, because: str, detail: str = "") -> None:
-        super().__init__(
-            f"{step} at {participant} failed after {attempts} attempts: {because}" + (f", {detail}" * bool(detail))
-        )
+    def __init__(self, step: str, participant: str, attempts: int, because: str) -> None:
+        # All of it as arguments, here and below: a durable orchestrator pickles what ends a saga.
+        super().__init__(step, participant, attempts, because)
         self.step, self.participant, self.attempts, self.because = step, participant, attempts, because
+
+    def __str__(self) -> str:
+        return f"{self.step} at {self.participant} failed after {self.attempts} attempts: {self.because}"
 
 
 class Advised(SagaError):
     """The advice is not to go on; ``why`` is its sentence."""
 
     def __init__(self, why: str, decision_id: str | None = None) -> None:
-        super().__init__(why)
+        super().__init__(why, decision_id)
         self.why, self.decision_id = why, decision_id
+
+    def __str__(self) -> str:
+        return self.why
 
 
 class Held(Advised):
@@ -65,8 +70,11 @@ class CompensationFailed(SagaError):
     """Some of what was done could not be undone; the saga is not ended, a person has to look. ``steps`` names them."""
 
     def __init__(self, steps: Sequence[str]) -> None:
-        super().__init__(f"not undone: {', '.join(steps)}")
+        super().__init__(tuple(steps))
         self.steps = tuple(steps)
+
+    def __str__(self) -> str:
+        return f"not undone: {', '.join(self.steps)}"
 
 
 class Backlog(SagaError):
@@ -77,5 +85,8 @@ class Undelivered(SagaError):
     """Events could not be reported before the client was closed; ``events`` are their bytes, to be sent later."""
 
     def __init__(self, events: Sequence[bytes]) -> None:
-        super().__init__(f"{len(events)} events were not delivered")
+        super().__init__(tuple(events))
         self.events = tuple(events)
+
+    def __str__(self) -> str:
+        return f"{len(self.events)} events were not delivered"

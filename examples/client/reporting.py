@@ -150,6 +150,8 @@ class Reports:
     ) -> None:
         self.delivered = 0
         self.refused = 0
+        self.taken = 0
+        """Events that were put, ever; :meth:`is_settled` asks for those of a moment."""
         self._sink = sink
         self._limit = limit
         self._batch = batch
@@ -176,16 +178,22 @@ class Reports:
             if self._closing.is_set():
                 raise RuntimeError("the client is closed")
             self._waiting.append(one)
+            self.taken += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="saga-reports", daemon=True)
                 self._thread.start()
                 atexit.register(self._at_exit)
             self._change.notify_all()
 
+    def is_settled(self, taken: int) -> bool:
+        """Return whether the first ``taken`` events are acknowledged or refused."""
+        return self.delivered + self.refused >= taken
+
     def flush(self, seconds: float) -> bool:
-        """Wait until all that was taken is delivered; return whether it is."""
+        """Wait until all that was taken so far is settled; return whether it is."""
         with self._change:
-            return self._change.wait_for(lambda: not self._waiting, seconds)
+            taken = self.taken
+            return self._change.wait_for(lambda: self.is_settled(taken), seconds)
 
     def close(self, seconds: float = 10.0) -> None:
         """Deliver what is left, within ``seconds``; raises :class:`Undelivered` with what could not be."""

@@ -84,7 +84,7 @@ class Saga:
         traceparent: str | None,
     ) -> None:
         self.type, self.id = saga_type, saga_id
-        self.deadline = Deadline.within(deadline_seconds, client.clock.now())
+        self.deadline = Deadline()
         self.outcome: str | None = None
         """Which of several good ends it reaches; set by the saga's code, reported when it completes."""
         self.advice: Advice | None = None
@@ -92,6 +92,7 @@ class Saga:
         self.client = client
         self._started = started
         self._started_at: datetime
+        self._deadline_seconds = deadline_seconds
         self._trace = Trace.of(saga_id, traceparent)
         self._events: list[Happened] = []
         self._undo: list[Undo] = []
@@ -115,6 +116,10 @@ class Saga:
         await self.client.room()
         begun = await self.client.durability.step("begin", self._begin)
         self._started_at = begun["at"]
+        if self._deadline_seconds is not None:
+            # It counts from the start of the saga, which may lie in a life before this one.
+            passed = max(0.0, (self.client.wall() - self._started_at).total_seconds())
+            self.deadline = Deadline.within(self._deadline_seconds - passed, self.client.clock.now())
         self._report("isthmus.saga.started", self._started.data(), "started", self._started_at)
         self._token = _CURRENT.set(self)
         return self

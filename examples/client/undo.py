@@ -58,8 +58,8 @@ async def _undo(saga: Saga, one: Undo) -> bool:
     seen = len(saga.events)
 
     async def attempts() -> dict[str, Any]:
-        advice = saga.advice
-        assert advice is not None, "the order was asked for"
+        # After a crash the order is remembered, and nobody has been asked in this life.
+        advice = saga.advice or await saga.ask()
         policy = advice.step(one.step, one.participant)
         for number in range(1, client.undo_attempts + 1):
             attempt = saga.attempt(one.step, one.participant, number, policy.timeout, undoes=one.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
@@ -501,3 +502,31 @@ def test_an_event_has_the_same_id_whoever_reports_it() -> None:
     one = Happened(NOON, "charge", "payment", 2, "failed")
     assert one.id("o-1") == replace(one, at=NOON.replace(hour=13), error="OSError").id("o-1")
     assert one.id("o-1") != replace(one, attempt=3).id("o-1")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Declined("OutOfStock"),
+        StepFailed("charge", "payment", 3, "budget"),
+        Held("too risky", "d-1"),
+        CompensationFailed(["charge"]),
+        Undelivered([b"{}"]),
+    ],
+)
+def test_what_ends_a_saga_can_be_kept(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_a_deadline_counts_from_the_begin_whatever_life_that_was_in() -> None:
+    memory = Remembers()
+
+    async def order(world: World) -> float:
+        async with world.client.saga("order", "o-1", deadline_seconds=10.0) as saga:
+            return saga.deadline.remaining(world.time.now())
+
+    assert run(order(World(durability=memory))) == 10.0
+    later = World(durability=memory)
+    later.time.at = 4.0
+    assert run(order(later)) == 6.0
