@@ -49,7 +49,7 @@ test: install-test ## The suite that needs nothing but Python
 	@$(PYTEST) -m "not soak and not e2e and not services" $(ARGS)
 
 .PHONY: test-services
-test-services: install-dev ## The suite against real Kafka, PostgreSQL, Redis, a MongoDB server and a schema registry (started here, or by address)
+test-services: install-dev ## The suite against real Kafka, PostgreSQL, Redis, a MongoDB server, a schema registry and Temporal (started here, or by address)
 	@$(RUN) python -m tests.services python -m pytest -m "not soak and not e2e and not embedded" $(ON_SERVICES) $(ARGS)
 
 .PHONY: test-e2e

@@ -19,41 +19,58 @@ if TYPE_CHECKING:
 class Attempts:
     """The attempts at one step, up to its end."""
 
-    def __init__(self, saga: Saga, name: str, participant: str, call: Call, ran: list[Outcome]) -> None:
+    def __init__(
+        self, saga: Saga, name: str, participant: str, call: Call, ran: list[Outcome], *, number: int = 1
+    ) -> None:
         self._saga, self._call, self._ran = saga, call, ran
         self._client = saga.client
         self._place = (name, participant)
         self._events: list[Happened] = []
         self._sent = False
-        self._number = 1
+        self._number = number
+        self._advice: Advice | None = None
 
     async def run(self) -> dict[str, Any]:
         """Return the record of the step: events, how it ended, its result. It can be pickled where the result can."""
-        advice = await self._saga.ask()
-        verdict = await self._saga.verdict(advice, before=True)
-        if verdict != "go_on":
-            return self._ended(verdict, advice.because, decision_id=advice.decision_id)
         while True:
-            self._note("scheduled", attributes=_marks(advice))
-            outcome = await self._attempt(advice.step(*self._place))
-            if end := _final(outcome):
-                return self._ended(*end, result=outcome and outcome.result)
-            advice = await self._saga.ask()
-            if end := await self._stopped(advice):
-                return self._ended(*end, decision_id=advice.decision_id)
+            record = await self.once()
+            if record["end"] != "again":
+                return record
+            await self._client.clock.sleep(record["pause"])
             self._number += 1
 
-    async def _stopped(self, advice: Advice) -> tuple[str, str] | None:
-        """Return how the step ends after an attempt that did; None where there is another one, after its pause."""
-        policy = advice.step(*self._place)
+    async def once(self) -> dict[str, Any]:
+        """Return the record after one attempt: where its end is ``again``, another is due after ``pause`` seconds."""
+        advice = self._advice
+        if advice is None:
+            advice = await self._saga.ask()
+            verdict = await self._saga.verdict(advice, before=True)
+            if verdict != "go_on":
+                return self._ended(verdict, advice.because, decision_id=advice.decision_id)
+        self._note("scheduled", attributes=_marks(advice))
+        outcome = await self._attempt(advice.step(*self._place))
+        if end := _final(outcome):
+            return self._ended(*end, result=outcome and outcome.result)
+        self._advice = advice = await self._saga.ask()
+        end, pause = await self._next(advice)
+        return self._ended(*end, decision_id=advice.decision_id, pause=pause)
+
+    async def _next(self, advice: Advice) -> tuple[tuple[str, str], float]:
+        """Return how the step goes on after an attempt that ended badly, and after how many seconds."""
+        policy, client = advice.step(*self._place), self._client
         left = policy.attempts - self._number
         verdict = await self._saga.verdict(advice)
         if verdict != "go_on" and not (verdict == "compensate" and left <= 0):
-            return verdict, advice.because
+            return (verdict, advice.because), 0.0
         if left <= 0:
-            return "failed", "attempts"
-        because = await self._pause(policy)
-        return ("failed", because) if because else None
+            return ("failed", "attempts"), 0.0
+        pause = client.jitter(policy.backoff * 2.0 ** (self._number - 1))
+        if not self._saga.deadline.allows(pause, client.clock.now()):
+            return ("failed", "deadline"), 0.0
+        if not client.may_retry(self._place[1], policy):
+            return ("failed", "budget"), 0.0
+        self._note("retried")
+        return ("again", advice.because), pause
 
     async def _attempt(self, policy: StepPolicy) -> Outcome | None:
         """Return how the next attempt ended; None where it was not sent, because nobody would wait for its answer."""
@@ -75,26 +92,15 @@ class Attempts:
         self._note(status, error=outcome.error, duration_ms=round(outcome.seconds * 1000, 3))
         return outcome
 
-    async def _pause(self, policy: StepPolicy) -> str:
-        """Wait for the next attempt, by full jitter; return why there is none, empty where there is one."""
-        client = self._client
-        pause = client.jitter(policy.backoff * 2.0 ** (self._number - 1))
-        now = client.clock.now()
-        if not self._saga.deadline.allows(pause, now):
-            return "deadline"
-        if not client.may_retry(self._place[1], policy):
-            return "budget"
-        self._note("retried")
-        await client.clock.sleep(pause)
-        return ""
-
     def _note(self, status: str, **more: Any) -> None:
         step, participant = self._place
         one = Happened(self._client.wall(), step, participant, self._number, status, **more)
         self._events.append(one)
         self._saga.note(one)
 
-    def _ended(self, end: str, why: str = "", *, result: Any = None, decision_id: str | None = None) -> dict[str, Any]:
+    def _ended(
+        self, end: str, why: str = "", *, result: Any = None, decision_id: str | None = None, pause: float = 0.0
+    ) -> dict[str, Any]:
         return {
             "events": self._events,
             "sent": self._sent and end != "declined",
@@ -103,6 +109,7 @@ class Attempts:
             "attempts": self._number,
             "decision_id": decision_id,
             "result": result,
+            "pause": pause,
         }
 
 

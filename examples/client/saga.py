@@ -19,7 +19,7 @@ done before, reports it again under the same ids, and does only what is left.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -115,31 +115,44 @@ class Saga:
     async def __aenter__(self) -> Saga:
         await self.client.room()
         begun = await self.client.durability.step("begin", self._begin)
-        self._started_at = begun["at"]
+        self.resume(begun["at"])
+        self.report_started()
+        self._token = _CURRENT.set(self)
+        return self
+
+    def resume(self, started_at: datetime, events: Sequence[Happened] = ()) -> None:
+        """Take up a saga that began at ``started_at``, with what has happened: for who keeps its state elsewhere."""
+        self._started_at, self._events = started_at, list(events)
         if self._deadline_seconds is not None:
             # It counts from the start of the saga, which may lie in a life before this one.
             passed = max(0.0, (self.client.wall() - self._started_at).total_seconds())
             self.deadline = Deadline.within(self._deadline_seconds - passed, self.client.clock.now())
+
+    def report_started(self) -> None:
+        """Report the begin."""
         self._report("isthmus.saga.started", self._started.data(), "started", self._started_at)
-        self._token = _CURRENT.set(self)
-        return self
+
+    def report_ended(self, at: datetime, aborted: tuple[str, str] | None = None) -> None:
+        """Report the end: a good one, or by ``aborted`` the reason (``business``, ``technical``) and its detail."""
+        if aborted is None:
+            more = {} if self.outcome is None else {"outcome": self.outcome}
+            self._report("isthmus.saga.completed", more, "ended", at)
+        else:
+            reason, detail = aborted
+            self._report("isthmus.saga.aborted", {"reason": reason, "detail": detail[:200]}, "ended", at)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._token is not None:
             _CURRENT.reset(self._token)
-        if error is None:
-            more = {} if self.outcome is None else {"outcome": self.outcome}
-            await self._end("isthmus.saga.completed", more)
-        elif isinstance(error, Held) or not isinstance(error, Exception):
+        if isinstance(error, Held) or not (error is None or isinstance(error, Exception)):
             log.warning("the saga %s stands where it is (%s)", self.id, type(error).__name__)
-        else:
+            return
+        if error is not None:
             await self.compensate()
-            business = isinstance(error, Declined)
-            detail = error.reason if isinstance(error, Declined) else _detail(error)
-            reason = "business" if business else "technical"
-            await self._end("isthmus.saga.aborted", {"reason": reason, "detail": detail[:200]})
+        ended = await self.client.durability.step("end", self._begin)
+        self.report_ended(ended["at"], None if error is None else _why(error))
 
     async def step(
         self,
@@ -233,10 +246,6 @@ class Saga:
     async def _begin(self) -> dict[str, Any]:
         return {"at": self.client.wall()}
 
-    async def _end(self, type: str, data: dict[str, Any]) -> None:
-        ended = await self.client.durability.step("end", self._begin)
-        self._report(type, data, "ended", ended["at"])
-
     def _report(self, type: str, data: dict[str, Any], name: str, at: datetime) -> None:
         data = {"saga_type": self.type, **data}
         self.client.report(
@@ -254,8 +263,10 @@ def _error(name: str, participant: str, record: Mapping[str, Any]) -> Exception:
     return advised[record["end"]](why, record["decision_id"])
 
 
-def _detail(error: Exception) -> str:
-    """Return what ended a saga, in a line and without a foreign message: that may hold anything."""
+def _why(error: BaseException) -> tuple[str, str]:
+    """Return reason and detail of an end, in a line and without a foreign message: that may hold anything."""
+    if isinstance(error, Declined):
+        return "business", error.reason
     if isinstance(error, StepFailed):
-        return f"{error.step} failed {error.attempts} times: {error.because}"
-    return type(error).__name__
+        return "technical", f"{error.step} failed {error.attempts} times: {error.because}"
+    return "technical", type(error).__name__

@@ -2,8 +2,8 @@
 
 Each service whose variable is not set yet is started on a free loopback port with its data in a temporary folder:
 ``ISTHMUS_TEST_KAFKA`` (bootstrap servers), ``ISTHMUS_TEST_POSTGRES``, ``ISTHMUS_TEST_REDIS``, ``ISTHMUS_TEST_MONGO``,
-``ISTHMUS_TEST_REGISTRY`` (URLs). What is missing is installed first. Everything started here is stopped at the end,
-whatever the end is.
+``ISTHMUS_TEST_REGISTRY`` (URLs), ``ISTHMUS_TEST_TEMPORAL`` (an address). What is missing is installed first. Everything
+started here is stopped at the end, whatever the end is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from pathlib import Path
 from types import FrameType
 
 from tests.services import others
-from tests.services.install import java, kafka_jars, mongo_server, postgres_binaries, program, registry_folder, say
+from tests.services.install import (
+    java,
+    kafka_jars,
+    mongo_server,
+    postgres_binaries,
+    program,
+    registry_folder,
+    say,
+    temporal_jars,
+)
 from tests.services.kafka import CONTROL, KafkaServer
 from tests.services.process import HarnessError
 from tests.services.registry import registry
@@ -57,6 +66,11 @@ SERVICES: dict[str, tuple[str, Callable[[], object], Callable[[Path], Started]]]
         "ISTHMUS_TEST_REGISTRY",
         lambda: (java(), registry_folder()),
         _url("ISTHMUS_TEST_REGISTRY", registry),
+    ),
+    "temporal": (
+        "ISTHMUS_TEST_TEMPORAL",
+        lambda: (java(), temporal_jars()),
+        _url("ISTHMUS_TEST_TEMPORAL", others.temporal),
     ),
     "mongo": ("ISTHMUS_TEST_MONGO", mongo_server, _url("ISTHMUS_TEST_MONGO", others.mongo)),
 }

@@ -98,13 +98,22 @@ def java() -> str:
 
 def kafka_jars() -> Path:
     """Return the folder of Apache Kafka's jars, fetched by Maven at first use."""
-    pom = HERE / "kafka" / "pom.xml"
-    version = re.search(r"<kafka.version>(.+?)</kafka.version>", pom.read_text())
+    return _jars("kafka", "Apache Kafka")
+
+
+def temporal_jars() -> Path:
+    """Return the folder of the jars of Temporal's test server, fetched by Maven at first use (33 MB)."""
+    return _jars("temporal", "Temporal's test server")
+
+
+def _jars(name: str, title: str) -> Path:
+    pom = HERE / name / "pom.xml"
+    version = re.search(rf"<{name}.version>(.+?)</{name}.version>", pom.read_text())
     assert version is not None
-    folder = cache() / f"kafka-{version[1]}"
+    folder = cache() / f"{name}-{version[1]}"
     if not folder.exists():
         maven = program("mvn", "maven")
-        say(f"fetching Apache Kafka {version[1]} from Maven Central into {folder}")
+        say(f"fetching {title} {version[1]} from Maven Central into {folder}")
         # Filled beside it, then renamed: an interrupted fetch leaves nothing that looks complete.
         with tempfile.TemporaryDirectory(dir=cache()) as draft:
             goal = ["dependency:copy-dependencies", f"-DoutputDirectory={draft}/jars"]

@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis and a MongoDB-protocol server, each with an empty store in a folder of its own."""
+"""PostgreSQL, Redis, a MongoDB-protocol server, Temporal's test server: each with an empty store of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.services.install import mongo_server, postgres_binaries, program, run
+from tests.services.install import java, mongo_server, postgres_binaries, program, run, temporal_jars
 from tests.services.process import HarnessError, answers, end, free_port, spawn, wait_for
 
 Stop = Callable[[], None]
@@ -86,3 +86,13 @@ def mongo(folder: Path) -> tuple[str, Stop]:
     pid = spawn([str(mongo_server()), f"127.0.0.1:{port}", str(data)], log=log)
     wait_for(lambda: answers(port), pid, what="FerretDB", log=log)
     return f"mongodb://127.0.0.1:{port}/", lambda: end(pid)
+
+
+def temporal(folder: Path) -> tuple[str, Stop]:
+    """Start Temporal's test server, its state in memory; returns its address and how to stop it."""
+    port, log = free_port(), folder / "log"
+    virtual_machine = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", f"{temporal_jars()}/*"]
+    command = [java(), *virtual_machine, "io.temporal.testserver.TestServer", str(port)]
+    pid = spawn(command, log=log)
+    wait_for(lambda: answers(port), pid, what="Temporal's test server", log=log)
+    return f"127.0.0.1:{port}", lambda: end(pid)
