@@ -46,6 +46,15 @@ _BOUNDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedUndo:
+    """One step of a plan of undoing; ``way`` is None where a person decides."""
+
+    step: str
+    participant: str
+    way: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Advice:
     """What a saga should do. ``problem`` says why it is not the service's own word; empty where it is."""
 
@@ -54,8 +63,8 @@ class Advice:
     source: Source = "service"
     steps: Mapping[Place, StepPolicy] = field(default_factory=dict)
     decision_id: str | None = None
-    compensation: tuple[str, ...] = ()
-    """Steps in the order in which they should be undone; empty where nothing is advised."""
+    compensation: tuple[PlannedUndo, ...] = ()
+    """What to undo, in order; empty where nothing is advised."""
     problem: str = ""
 
     def step(self, name: str, participant: str) -> StepPolicy:
@@ -86,7 +95,7 @@ def parse(document: Any, failed: Mapping[Place, int]) -> Advice:
         because=str(document.get("because", ""))[:500],
         steps=steps,
         decision_id=decision if isinstance(decision, str) else None,
-        compensation=_order(document.get("compensation")),
+        compensation=_plan(document.get("compensation")),
     )
 
 
@@ -119,13 +128,18 @@ def _figure(value: Any, name: str, where: str) -> float:
     return float(value)
 
 
-def _order(told: Any) -> tuple[str, ...]:
-    """Return the order of undoing, where the service advises one; it may be left out."""
+def _plan(told: Any) -> tuple[PlannedUndo, ...]:
+    """Return the plan of undoing; it may be left out."""
     if told is None:
         return ()
     if not isinstance(told, list):
         raise Nonsense("compensation: not a list")
-    names: list[Any] = [one.get("step") if isinstance(one, dict) else one for one in told]
-    if not all(isinstance(name, str) for name in names):
-        raise Nonsense("compensation: a step without a name")
-    return tuple(names)
+    plan = []
+    for one in told:
+        names: list[Any] = (
+            [one.get("step"), one.get("participant"), one.get("way") or ""] if isinstance(one, dict) else [None]
+        )
+        if not all(isinstance(name, str) for name in names):
+            raise Nonsense("compensation: a step without a name, or a way that is none")
+        plan.append(PlannedUndo(names[0], names[1], names[2] or None))
+    return tuple(plan)

@@ -33,6 +33,8 @@ class Attempt:
     """The same for each attempt, also after a crash: the participant does once what it is asked twice."""
     undoes: str | None
     """For a compensation, the key of what it undoes."""
+    way: str | None
+    """For a compensation, the way that is advised (``void``, ``refund``); None: the call's own choice."""
     seconds: float
     """When the call is given up."""
     traceparent: str

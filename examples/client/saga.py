@@ -203,12 +203,19 @@ class Saga:
         return f"{self.id}/{name}@{participant}"
 
     def attempt(
-        self, name: str, participant: str, number: int, seconds: float, *, undoes: str | None = None
+        self,
+        name: str,
+        participant: str,
+        number: int,
+        seconds: float,
+        *,
+        undoes: str | None = None,
+        way: str | None = None,
     ) -> Attempt:
         """Return what a call is told."""
         key = self.key(name, participant) + ("" if undoes is None else "/undo")
         span = self._trace.parent(f"{key}/{number}")
-        return Attempt(self.type, self.id, name, participant, number, key, undoes, seconds, span)
+        return Attempt(self.type, self.id, name, participant, number, key, undoes, way, seconds, span)
 
     def note(self, one: Happened) -> None:
         """Remember and report what happened."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from examples.client.advice import PlannedUndo
 from examples.client.attempt import Call, run
 from examples.client.errors import CompensationFailed
 from examples.client.reporting import Happened
@@ -34,26 +35,47 @@ class Undo:
 
 
 async def undone(saga: Saga, steps: Sequence[Undo]) -> None:
-    """Undo ``steps``; raises :class:`CompensationFailed` when all were tried and some could not be undone."""
+    """Undo ``steps``, asking anew after each since what is open may change: ages go on.
 
-    async def order() -> dict[str, Any]:
-        return {"order": list((await saga.ask()).compensation)}
+    Raises :class:`CompensationFailed` when all were tried, and some could not be undone or are a person's to decide.
+    """
 
-    advised = (await saga.client.durability.step("compensation", order))["order"]
-    failed = [one.step for one in in_order(steps, advised) if not await _undo(saga, one)]
+    async def plan() -> dict[str, Any]:
+        return {"plan": (await saga.ask()).compensation}
+
+    left, failed = list(steps), []
+    while left:
+        told = await saga.client.durability.step(f"plan {len(steps) - len(left)}", plan)
+        one, way, is_open = following(left, told["plan"])
+        left.remove(one)
+        if not (is_open and await _undo(saga, one, way)):
+            failed.append(one.step)
     if failed:
-        log.error("of the saga %s these steps could not be undone: %s", saga.id, ", ".join(failed))
+        log.error("of the saga %s these steps are not undone: %s", saga.id, ", ".join(failed))
         raise CompensationFailed(failed)
 
 
-def in_order(steps: Sequence[Undo], advised: Sequence[str]) -> list[Undo]:
-    """Return the advised ones first, in the order advised, then the others, the last one done first."""
-    place = {name: at for at, name in enumerate(advised)}
-    order = sorted(range(len(steps)), key=lambda at: (place.get(steps[at].step, len(place)), -at))
-    return [steps[at] for at in order]
+def following(left: Sequence[Undo], plan: Sequence[PlannedUndo]) -> tuple[Undo, str | None, bool]:
+    """Return what is undone next, by which way (None: the participant's own), and whether it may be.
+
+    The planned ones come first, in their order; then those that no plan names, the last one done first; then those that
+    a person decides.
+    """
+    ways = {(one.step, one.participant): (at, one.way) for at, one in enumerate(plan)}
+    behind = len(plan)
+
+    def place(at: int) -> tuple[int, int]:
+        known = ways.get((left[at].step, left[at].participant))
+        if known is None:
+            return behind, -at
+        return (known[0] if known[1] is not None else behind + 1), -at
+
+    one = left[min(range(len(left)), key=place)]
+    known = ways.get((one.step, one.participant))
+    return one, known and known[1], known is None or known[1] is not None
 
 
-async def _undo(saga: Saga, one: Undo) -> bool:
+async def _undo(saga: Saga, one: Undo, way: str | None) -> bool:
     client = saga.client
     seen = len(saga.events)
 
@@ -62,12 +84,15 @@ async def _undo(saga: Saga, one: Undo) -> bool:
         advice = saga.advice or await saga.ask()
         policy = advice.step(one.step, one.participant)
         for number in range(1, client.undo_attempts + 1):
-            attempt = saga.attempt(one.step, one.participant, number, policy.timeout, undoes=one.key)
+            attempt = saga.attempt(one.step, one.participant, number, policy.timeout, undoes=one.key, way=way)
             outcome = await run(one.call, attempt, client.clock)
             if outcome.status == "completed":
                 milliseconds = round(outcome.seconds * 1000, 3)
+                told: dict[str, str | int] = {"tries": number} if way is None else {"tries": number, "way": way}
                 happened = Happened(
-                    client.wall(), one.step, one.participant, number, "compensated", duration_ms=milliseconds
+                    *(client.wall(), one.step, one.participant, number, "compensated"),
+                    duration_ms=milliseconds,
+                    attributes=told,
                 )
                 saga.note(happened)
                 return {"events": [happened], "done": True}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from examples.client.advice import SAFE, Advice, Nonsense, parse
+from examples.client.advice import SAFE, Advice, Nonsense, PlannedUndo, parse
 from examples.client.asking import HttpAdviser, Question
 from examples.client.breaker import Breaker
 from examples.client.reporting import Happened
@@ -189,6 +189,8 @@ def test_it_is_asked_again_when_it_answers_again(service: Service, caplog: pytes
         ({"steps": [{**STEP, "backoff_ms": None}]}, "backoff_ms"),
         ({"compensation": "all"}, "compensation"),
         ({"compensation": [{}]}, "compensation"),
+        ({"compensation": ["charge"]}, "compensation"),
+        ({"compensation": [{"step": "a", "participant": "b", "way": 3}]}, "compensation"),
     ],
 )
 def test_nonsense_is_not_obeyed(change: dict[str, Any], said: str) -> None:
@@ -227,6 +229,8 @@ def test_a_breaker_lets_one_question_through_and_waits_longer_each_time() -> Non
         Breaker(failures=0)
 
 
-def test_the_order_of_undoing_is_read_where_it_is_told() -> None:
-    assert parse({**ANSWER, "compensation": ["charge", {"step": "reserve"}]}, {}).compensation == ("charge", "reserve")
+def test_the_plan_of_undoing_is_read_where_it_is_told() -> None:
+    told = {"step": "charge", "participant": "payment", "way": "void", "decided_by": "rule", "why": "", "rule": None}
+    plan = parse({**ANSWER, "compensation": [told, {**told, "step": "ship", "way": None}]}, {}).compensation
+    assert plan == (PlannedUndo("charge", "payment", "void"), PlannedUndo("ship", "payment", None))
     assert parse(ANSWER, {}).compensation == ()

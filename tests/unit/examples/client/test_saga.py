@@ -26,7 +26,7 @@ from examples.client import (
     Undelivered,
     step,
 )
-from examples.client.advice import Advice
+from examples.client.advice import Advice, PlannedUndo
 from examples.client.reporting import Happened, NotSent, Reports
 from examples.client.sinks import ListSink
 from tests.unit.examples.client.world import NOON, POLICY, Says, World
@@ -160,24 +160,32 @@ def test_a_refusal_of_the_business_is_not_tried_again_and_the_rest_is_undone_bac
     assert ended.data == {"saga_type": "order", "reason": "business", "detail": "CardDeclined"}
 
 
-def test_the_advised_order_of_undoing_wins() -> None:
-    world = World(Says(compensation=["a", "c"]))
-    undone: list[str] = []
+def test_the_advised_plan_of_undoing_wins_and_is_asked_for_anew() -> None:
+    plan = [PlannedUndo("a", "any", "void"), PlannedUndo("d", "any", None), PlannedUndo("c", "any", "refund")]
+    world = World(Says(compensation=plan))
+    undone: list[tuple[str, str | None]] = []
 
     async def order() -> None:
         async with world.client.saga("order", "o-1") as saga:
             for name in "abcd":
 
                 async def undo(attempt: Attempt) -> None:
-                    undone.append(attempt.step)
+                    undone.append((attempt.step, attempt.way))
 
                 await saga.step(name, "any", world.call(), compensate=undo)
             raise KeyError("the orchestrator's own defect")
 
-    with pytest.raises(KeyError):
+    with pytest.raises(CompensationFailed, match="d") as failed:
         run(order())
-    assert undone == ["a", "c", "d", "b"]
-    assert world.course()[-1] == "aborted"
+    assert failed.value.steps == ("d",), "that one is a person's to decide"
+    assert isinstance(failed.value.__context__, KeyError)
+    assert undone == [("a", "void"), ("c", "refund"), ("b", None)]
+    assert [question.events[-1].status for question in world.adviser.questions[-4:]] == [
+        "completed",
+        *["compensated"] * 3,
+    ]
+    events = world.events()
+    assert events[-3].data["attributes"] == {"tries": 1, "way": "void"}
 
 
 def test_a_compensation_is_tried_again_and_what_cannot_be_undone_is_named() -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from events.codec import Event, decode
 from events.validation import check
 from examples.client import Attempt, Client
-from examples.client.advice import Action, Advice, StepPolicy
+from examples.client.advice import Action, Advice, PlannedUndo, StepPolicy
 from examples.client.asking import Question, without_service
 from examples.client.reporting import Reports
 from examples.client.sinks import ListSink
@@ -47,7 +47,7 @@ class StepTime:
 class Says:
     """An adviser that takes its actions from a script; after that it says what follows without a service."""
 
-    def __init__(self, *script: Action, policy: StepPolicy = POLICY, compensation: Sequence[str] = ()) -> None:
+    def __init__(self, *script: Action, policy: StepPolicy = POLICY, compensation: Sequence[PlannedUndo] = ()) -> None:
         self.script = list(script)
         self.policy = policy
         self.compensation = tuple(compensation)
