@@ -220,7 +220,6 @@ class Isthmus:
 
     def decide(self, coming: Coming, now: float) -> Send | Wait | GiveUp:
         """Return what the saga does next."""
-        health = self._steering.health
         move = self._steering.decide(
             coming.participant,
             coming.saga,
@@ -228,7 +227,7 @@ class Isthmus:
             deadline=coming.deadline,
             attempts=coming.attempts,
             asked=coming.asked,
-            rest=sum(health[name].took for name in self._plan[coming.step + 1 :]),
+            then=self._plan[coming.step + 1 :],
         )
         if move.what == "stop":
             return GiveUp("too late")

@@ -39,7 +39,7 @@ from examples.shop.world.run import run
 from resources.settings import get_settings
 
 Floats = NDArray[np.float64]
-TRIALS = 40
+TRIALS = 24
 FIRST_SEED = 1001
 """Seeds from here on are scored, and were never tuned on."""
 _NAMES = {

@@ -11,7 +11,7 @@ does not: keeping the health (``ml.steering.health``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,8 +31,8 @@ class Rules:
     """Seconds before a further attempt where half of them succeed; more where fewer do."""
     last: float = 2.0
     """Time-outs left, below which a saga tries in any case."""
-    late: float = 0.5
-    """Of the time that a saga's remaining steps usually take: with less left it is given up."""
+    late: float = 2.0
+    """Of the time that a saga's remaining steps are expected to take: with less left it is given up."""
     slack: float = 1.5
     """How many of those who wait are called for a free place: not all of them ask at that moment."""
 
@@ -64,17 +64,28 @@ class Steering:
         self._uniform = uniform
 
     def decide(
-        self, participant: str, saga: int, now: float, *, deadline: float, attempts: int, asked: int, rest: float = 0.0
+        self,
+        participant: str,
+        saga: int,
+        now: float,
+        *,
+        deadline: float,
+        attempts: int,
+        asked: int,
+        then: Sequence[str] = (),
     ) -> Move:
         """Return the next move of a saga after ``attempts`` that failed.
 
-        ``asked`` is how often it was told to wait since the last attempt, ``rest`` the seconds that the steps after
-        this one usually take.
+        ``asked`` is how often it was told to wait since the last attempt, ``then`` the participants of the steps after
+        this one.
         """
         rules, health, line = self.rules, self.health[participant], self._lines[participant]
         left = deadline - now
+        rest = sum(self._expected(name, deadline) for name in then)
+        needed = rules.late * (health.took + rest)
         line.expire(now)
-        if left < rules.late * (health.took + rest):
+        # An idle participant loses nothing by one that comes too late, and what is known of it may be old.
+        if left < needed and (health.flying or rest > left):
             line.leave(saga)
             return Move("stop", 0.0, "it cannot be in time any more")
         if attempts and not asked:
@@ -82,16 +93,24 @@ class Steering:
             return Move("wait", min(pause, left / 4), "a pause before the next attempt")
         timeout = min(health.timeout, left)
         before = line.join(saga, deadline)
+        # Who sleeps past the moment from which it would be too late has no turn.
+        longest = max(0.02, (left - needed) / 4)
         if health.success < rules.hopeless and left > rules.last * health.timeout + rest:
             if now - health.probed_at < rules.probe or health.flying > 0 or before > 8:
-                return Move("wait", self._turn(health, before, rules.probe), "it answers hardly anything")
+                return Move("wait", min(longest, self._turn(health, before, rules.probe)), "it answers hardly anything")
             line.leave(saga)
             return Move("send", timeout, "a probe")
         free = health.limit - health.flying
-        if free < 1.0 or before >= max(1.0, rules.slack * free):
-            return Move("wait", self._turn(health, before, 0.0), "it has as much to do as it bears")
+        # Those before this one may be asleep: half of the places are not kept for them.
+        if free < 1.0 or (before >= max(1.0, rules.slack * free) and health.flying >= health.limit / 2):
+            return Move("wait", min(longest, self._turn(health, before, 0.0)), "it has as much to do as it bears")
         line.leave(saga)
         return Move("send", timeout, "it does well" if health.success > 0.9 else "it may succeed")
+
+    def _expected(self, participant: str, deadline: float) -> float:
+        """Return how many seconds a step will take one with this deadline: its turn, and the answer."""
+        health = self.health[participant]
+        return health.took * (1.0 + self._lines[participant].before(deadline) / max(health.limit, 1.0))
 
     def sent(self, participant: str, now: float) -> int:
         """Note that an attempt began; return its ticket."""

@@ -23,6 +23,10 @@ class Line:
             insort(self.order, (deadline, saga))
         return bisect_left(self.order, (self.places[saga], saga))
 
+    def before(self, deadline: float) -> int:
+        """Return how many have an earlier deadline."""
+        return bisect_left(self.order, (deadline, -1))
+
     def leave(self, saga: int) -> None:
         """Take a saga out of the line."""
         if (deadline := self.places.pop(saga, None)) is not None:

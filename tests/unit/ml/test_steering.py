@@ -118,8 +118,9 @@ def _goes(steer: Steering, saga: int, deadline: float) -> bool:
 
 
 def test_who_cannot_be_in_time_is_given_up() -> None:
-    steer = steering(late=1.0)
-    assert steer.decide("payment", 1, 0.0, deadline=0.1, attempts=0, asked=0, rest=5.0).what == "stop"
+    steer = Steering({"payment": 1.0, "bank": 40.0}, lambda: 0.5, rules=Rules(late=1.0))
+    assert steer.decide("payment", 1, 0.0, deadline=5.0, attempts=0, asked=0, then=["bank"]).what == "stop"
+    assert steer.decide("payment", 1, 0.0, deadline=5.0, attempts=0, asked=0).what == "send"
 
 
 def test_a_further_attempt_waits_longer_where_fewer_succeed() -> None:
