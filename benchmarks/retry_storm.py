@@ -169,7 +169,8 @@ def _print(console: Console, completed: dict[str, Floats], calls: dict[str, floa
         caption=f"Calls are for each order. A sign is {BIN:.0f} s; the fault lasts from {BEGINS:.0f} to {ENDS:.0f} s of {HORIZON:.0f}.",
     )
     for column in ("arm", "completed", "lost, %", "well after", "calls"):
-        table.add_column(column, justify="left" if column in ("arm", "completed") else "right", no_wrap=True)
+        left = column in ("arm", "completed")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
     fault = "".join("!" if BEGINS <= place * BIN < ENDS else " " for place in range(int(HORIZON / BIN)))
     table.add_row("[dim]fault", f"[red]{fault}", "", "", "")
     for arm in ARMS:

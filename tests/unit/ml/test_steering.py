@@ -100,21 +100,29 @@ def test_an_outage_holds_all_but_a_probe() -> None:
     assert steer.health["payment"].success > Rules().hopeless
 
 
-def test_the_earliest_deadline_goes_first() -> None:
+def test_the_earliest_deadlines_go_first() -> None:
     steer = steering(slack=1.0)
-    health = steer.health["payment"]
-    health.limit = 1.0
-    busy = steer.sent("payment", 0.0)
-    for saga, deadline in ((1, 90.0), (2, 30.0), (3, 60.0)):
-        assert steer.decide("payment", saga, 0.0, deadline=deadline, attempts=0, asked=0).what == "wait"
+    steer.health["payment"].limit = 4.0
+    busy = [steer.sent("payment", 0.0) for _ in range(4)]
+    deadlines = {1: 90.0, 2: 30.0, 3: 60.0, 4: 40.0}
+    assert {_asks(steer, saga, deadlines, asked=0) for saga in deadlines} == {"wait"}
+    steer.ended("payment", busy.pop(), 0.1, "ok")
+    steer.ended("payment", busy.pop(), 0.1, "ok")
+    steer.health["payment"].limit = 4.0
+    assert [saga for saga in (1, 3, 4, 2) if _asks(steer, saga, deadlines, asked=1) == "send"] == [4, 2]
+
+
+def test_an_idle_place_goes_to_whoever_asks() -> None:
+    steer = steering(slack=1.0)
+    steer.health["payment"].limit = 1.0
+    busy, deadlines = steer.sent("payment", 0.0), {1: 90.0, 2: 30.0}
+    assert {_asks(steer, saga, deadlines, asked=0) for saga in deadlines} == {"wait"}
     steer.ended("payment", busy, 0.1, "ok")
-    health.limit = 1.0
-    order = [saga for saga in (1, 3, 2) if _goes(steer, saga, {1: 90.0, 2: 30.0, 3: 60.0}[saga])]
-    assert order == [2]
+    assert _asks(steer, 1, deadlines, asked=1) == "send"
 
 
-def _goes(steer: Steering, saga: int, deadline: float) -> bool:
-    return steer.decide("payment", saga, 0.2, deadline=deadline, attempts=0, asked=1).what == "send"
+def _asks(steer: Steering, saga: int, deadlines: dict[int, float], *, asked: int) -> str:
+    return steer.decide("payment", saga, 0.2, deadline=deadlines[saga], attempts=0, asked=asked).what
 
 
 def test_who_cannot_be_in_time_is_given_up() -> None:
