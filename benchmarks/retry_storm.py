@@ -166,7 +166,7 @@ def _print(console: Console, completed: dict[str, Floats], calls: dict[str, floa
     bars = " ▁▂▃▄▅▆▇█"
     table = Table(
         title=f"Share of orders that complete, by when they came in; mean of {seeds} seeds",
-        caption=f"Calls are for each order. A sign is {BIN:.0f} s; the fault lasts from {BEGINS:.0f} to {ENDS:.0f} s of {HORIZON:.0f}.",
+        caption=f"Calls are for each order. A sign is {BIN:.0f} s, the fault lasts from {BEGINS:.0f} to {ENDS:.0f} s.",
     )
     for column in ("arm", "completed", "lost, %", "well after", "calls"):
         left = column in ("arm", "completed")
