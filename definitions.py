@@ -22,6 +22,7 @@ from resources.kafka import KafkaResource
 from resources.registry import RegistryResource
 from resources.warehouse import WarehouseResource
 from sensors.bursts import burst_sensor
+from sensors.drift import drift_sensor
 from sensors.failures import run_failure_sensor
 from sensors.landing import landing_sensor
 
@@ -50,7 +51,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             incidents.policy_after_burst_job,
         ],
         schedules=[build.hourly_build_schedule, build.daily_train_schedule, build.daily_report_schedule],
-        sensors=[landing_sensor, burst_sensor, run_failure_sensor],
+        sensors=[landing_sensor, burst_sensor, drift_sensor, run_failure_sensor],
         resources={**resources, **(resource_overrides or {})},
         # One process a run: starting one for each step costs more than most steps take.
         executor=dg.in_process_executor,

@@ -231,7 +231,7 @@ def main() -> None:
     options = parser.parse_args()
     began, quick = time.perf_counter(), options.quick
     seeds = 2 if quick else options.seeds
-    clean, changes = (8, 3) if quick else (100, 20)
+    clean, changes = (8, 3) if quick else (60, 12)
     days, per_day = (3.0, 1_500.0) if quick else (6.0, 2_000.0)
     single = Table(
         "data",

@@ -17,6 +17,7 @@ from cli.console import console, explained, who
 
 if TYPE_CHECKING:
     from resources.decisions import DecisionStore
+    from resources.decisions.outcomes import Outcome
 
 app = typer.Typer(help="What the platform decided, and what became of it.", no_args_is_help=True)
 
@@ -59,7 +60,11 @@ def list_decisions(
 def show(decision_id: Annotated[str, typer.Argument(help="The id, or its first eight characters or more.")]) -> None:
     """Show one decision: its evidence, what it would change, and its life so far."""
     with explained():
-        decision = _store().show(decision_id)
+        from resources.decisions.outcomes import read_outcomes
+
+        store = _store()
+        decision = store.show(decision_id)
+        outcomes = read_outcomes(store.warehouse, decision.decision_id)
     head = Table.grid(padding=(0, 2))
     valid = f"{decision.valid_from:%Y-%m-%d %H:%M} to {decision.valid_to:%Y-%m-%d %H:%M} UTC"
     facts = {"subject": decision.subject, "status": coloured(decision.status), "valid": valid, "run": decision.run_id}
@@ -76,6 +81,21 @@ def show(decision_id: Annotated[str, typer.Argument(help="The id, or its first e
     for event in decision.events:
         life.add_row(f"{event.at:%Y-%m-%d %H:%M:%S}", coloured(event.event), event.actor, escape(event.reason))
     console.print(life)
+    if outcomes:
+        console.print(_outcomes(outcomes))
+
+
+def _outcomes(outcomes: list[Outcome]) -> Table:
+    """Return what came of a decision as a table; the interval is of the difference."""
+    table = Table("metric", "actual", "without it", "difference (95%)", "expected", "method", title="What came of it")
+    for one in outcomes:
+        span = f"{one.difference:+.4g} ({one.low:+.4g} to {one.high:+.4g})"
+        table.add_row(
+            one.metric, f"{one.actual:.4g}", f"{one.counterfactual:.4g}", span, f"{one.expected:+.4g}", one.method
+        )
+    details = outcomes[0].details
+    table.caption = f"{details.get('mode', '')}. Assumed: {'; '.join(details.get('assumptions', []))}."
+    return table
 
 
 def _checks(checks: list[dict[str, Any]]) -> Table:

@@ -20,11 +20,12 @@ _HOOKS = {refuse_when_blocked, no_retry_of_permanent}
 hourly_build_job = dg.define_asset_job(
     "hourly_build",
     # Predictions for running sagas go stale with the hour, training does not: it has a job of its own.
-    selection=dg.AssetSelection.groups(*_GROUPS_OF_THE_HOUR) | dg.AssetSelection.assets(["ml", "saga_predictions"]),
+    selection=dg.AssetSelection.groups(*_GROUPS_OF_THE_HOUR)
+    | dg.AssetSelection.assets(["ml", "saga_predictions"], ["ml", "saga_drift"]),
     hooks=_HOOKS,
     executor_def=dg.in_process_executor,
     tags={"isthmus/capability": "bi", "dagster/max_retries": "2"},
-    description="BI tables by touched saga and hour, quality report, predictions, decisions.",
+    description="BI tables by touched saga and hour, quality report, predictions, drift, decisions and outcomes.",
 )
 
 daily_train_job = dg.define_asset_job(

@@ -75,7 +75,8 @@ def learn(
         except training.TooLittleData as error:
             learned.append(Learned(kind.name, outcome, refusal=str(error)))
             continue
-        learned.append(_register(warehouse, registry, kind, trained, inputs=inputs, run_id=run_id))
+        began = int(early.start_us.min())
+        learned.append(_register(warehouse, registry, kind, trained, began, inputs=inputs, run_id=run_id))
     return learned
 
 
@@ -84,6 +85,7 @@ def _register(
     registry: Registry,
     kind: SagaType,
     trained: Trained,
+    learned_us: int,
     *,
     inputs: Mapping[str, str],
     run_id: str,
@@ -98,7 +100,7 @@ def _register(
         {arm: scored.p for arm, scored in trained.arms.items()},
         title=f"{kind.name}: {trained.outcome.name}, later sagas",
     )
-    version = registry.register(name, trained.model, _record(kind, trained, verdict, inputs, run_id, drawn))
+    version = registry.register(name, trained.model, _record(kind, trained, verdict, inputs, run_id, drawn, learned_us))
     registry.alias(version, "champion" if verdict.promoted else "challenger")
     return Learned(
         kind.name,
@@ -153,6 +155,7 @@ def _record(  # noqa: PLR0917
     inputs: Mapping[str, str],
     run_id: str,
     figures: Mapping[str, Any],
+    learned_us: int,
 ) -> Record:
     features = trained.model.features
     metrics: dict[str, float] = {"later_sagas": len(set(trained.later.saga_ids)), "later_prefixes": len(trained.later)}
@@ -193,6 +196,9 @@ def _record(  # noqa: PLR0917
             "outcome": trained.outcome.name,
             "is_failure": str(trained.outcome.is_failure).lower(),
             "split_us": str(trained.split_us),
+            # What drift is told by: when its sagas began, and when the last one it was judged on had ended.
+            "learned_us": str(learned_us),
+            "judged_us": str(int(trained.later.known_us.max())),
             "threshold": repr(trained.model.threshold),
             "auc": f"{trained.arms['challenger'].auc.value:.4f}",
             "calibration_error": f"{verdict.calibration_error:.4f}",

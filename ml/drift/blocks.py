@@ -83,15 +83,12 @@ def calibration_scores(p: Floats, y: Floats, block: Ints, *, blocks: int, name: 
 def without_pattern(scores: Scores, stratum: Sequence[Any], learned: NDArray[np.bool_]) -> Scores:
     """Return the scores less the median of their stratum (an hour of the day) among the blocks ``learned``.
 
-    A stratum with no such block keeps the median of all: a daily pattern must not look like a change.
+    A daily pattern must not look like a change, so a stratum of which nothing was learned is not judged (NaN).
     """
     values = scores.values.copy()
     keys = np.asarray([str(one) for one in stratum])
-    with np.errstate(all="ignore"):
-        usual = _medians(values[learned])
-        for key in np.unique(keys):
-            own = _medians(values[learned & (keys == key)])
-            values[keys == key] -= np.where(np.isnan(own), usual, own)
+    for key in np.unique(keys):
+        values[keys == key] -= _medians(values[learned & (keys == key)])
     return Scores(values, scores.names, scores.column)
 
 

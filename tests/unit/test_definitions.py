@@ -45,7 +45,9 @@ def test_jobs_and_schedules_are_these() -> None:
         *("saga_burst", "policy_after_burst"),
     }
     assert {schedule.name for schedule in defs.schedules or ()} == {"hourly_build", "daily_train", "daily_report"}
-    assert {sensor.name for sensor in defs.sensors or ()} == {"landing_sensor", "burst_sensor", "run_failures"}
+    assert {sensor.name for sensor in defs.sensors or ()} == {
+        *("landing_sensor", "burst_sensor", "drift_sensor", "run_failures"),
+    }
 
 
 def test_every_asset_is_in_a_job() -> None:

@@ -13,6 +13,7 @@ from ml.drift.discovery import called_by_e, q_values
 from ml.drift.monitor import HOUR_US, Rows, TooFewBlocks, monitor
 from ml.drift.sequential import _bets, watch
 from ml.drift.twosample import compare
+from tests.unit.ml.drift_world import JUDGED, LEARNED, NOW, world
 
 
 def draw(random: np.random.Generator, n: int, *, mean: float = 0.0) -> dict[str, Any]:
@@ -25,12 +26,12 @@ def draw(random: np.random.Generator, n: int, *, mean: float = 0.0) -> dict[str,
 
 def test_a_permutation_p_is_uniform_for_small_samples_with_ties() -> None:
     random = np.random.default_rng(1)
-    p = np.array([[one.p for one in compare(draw(random, 12), draw(random, 9), draws=199, seed=n)] for n in range(300)])
-    # 300 trials: below 0.2 lie 20 of 100, give or take four standard deviations; ties may only make it fewer.
+    p = np.array([[one.p for one in compare(draw(random, 12), draw(random, 9), draws=99, seed=n)] for n in range(200)])
+    # 200 trials: below 0.2 lie 20 of 100, give or take four standard deviations; ties may only make it fewer.
     for column in range(3):
-        assert (p[:, column] <= 0.2).mean() <= 0.2 + 4 * 0.023
-        assert (p[:, column] <= 0.05).mean() <= 0.05 + 4 * 0.0126
-    assert (p[:, 0] <= 0.2).mean() >= 0.2 - 4 * 0.023
+        assert (p[:, column] <= 0.2).mean() <= 0.2 + 4 * 0.0283
+        assert (p[:, column] <= 0.05).mean() <= 0.05 + 4 * 0.0154
+    assert (p[:, 0] <= 0.2).mean() >= 0.2 - 4 * 0.0283
 
 
 def test_shifts_of_mean_spread_mix_and_missing_are_found() -> None:
@@ -159,27 +160,13 @@ def test_block_scores_know_level_spread_mix_and_pattern() -> None:
     assert np.isnan(scores.values[4]).all()
     flat = without_pattern(scores, [0, 1, 0, 1, 0], np.array([True, True, False, False, False]))
     assert flat.values[0, 0] == 0
+    unknown = without_pattern(scores, [0, 1, 2, 2, 2], np.array([True, True, False, False, False]))
+    assert np.isnan(unknown.values[2:]).all()
     p = np.full(200, 0.3)
     y = np.concatenate([(random.random(100) < 0.3).astype(float), np.ones(100)])
     off = calibration_scores(p, y, np.repeat([0, 1], 100), blocks=3)
     assert abs(off.values[0, 0]) < 4 < off.values[1, 0]
     assert np.isnan(off.values[2, 0])
-
-
-def world(seed: int, *, shift: float = 0.0, concept: bool = False, hours: int = 120) -> Rows:
-    """Sixty sagas an hour with a daily pattern; from hour 84 on shifted. Failure follows the amount."""
-    random = np.random.default_rng(seed)
-    start = np.sort(random.integers(0, hours * HOUR_US, hours * 60))
-    late = start >= 84 * HOUR_US
-    amount = random.normal(0, 1, len(start)) + np.sin(start / HOUR_US / 24 * 2 * np.pi) + shift * late
-    p = 1 / (1 + np.exp(2 - amount))
-    truth = np.where(late & concept, 1 / (1 + np.exp(0.8 - 0.2 * amount)), p)
-    y = (random.random(len(start)) < truth).astype(float)
-    columns: dict[str, Any] = {"amount": amount, "channel": random.choice(["web", "app"], len(start))}
-    return Rows(columns, p, y, start)
-
-
-LEARNED, JUDGED, NOW = 24 * HOUR_US, 72 * HOUR_US, 120 * HOUR_US
 
 
 def test_the_monitor_is_quiet_on_clean_traffic_and_names_what_drifted() -> None:
