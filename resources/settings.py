@@ -160,7 +160,7 @@ class Settings(BaseSettings):
         "default: none.",
     )
     advice_sagas: int = Field(
-        default=20_000, gt=0, description="Most running sagas that the advice service keeps in memory."
+        default=10_000, gt=0, description="Most running sagas that the advice service keeps in memory."
     )
     advice_read_back: int = Field(
         default=20_000,

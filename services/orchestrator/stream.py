@@ -228,7 +228,8 @@ class _Life:
             try:
                 notice = self._heard(told(message.value()), place, live=live)
             except Exception as error:  # noqa: BLE001 (one record must not hold up the others)
-                self._skip(message, error)
+                if live:  # else it was told before
+                    self._skip(message, error)
                 continue
             if notice is not None:
                 self._tell(notice, batch)

@@ -48,15 +48,15 @@ def told(value: bytes | None) -> Told | None:
     kind = KINDS.get(read.type)
     if kind is None:
         return None
-    data, us = read.data, round(read.time.timestamp() * 1e6)
+    data, us, saga_id = read.data, round(read.time.timestamp() * 1e6), _text(read.subject)
     saga_type = _text(data["saga_type"])
     if kind != "step":
-        event = SagaEvent(read.subject, kind, us, amount=_number(data.get("amount")), reason=data.get("reason") or "")
+        event = SagaEvent(saga_id, kind, us, amount=_number(data.get("amount")), reason=data.get("reason") or "")
         return Told(saga_type, read.source, read.id, event)
     if data["status"] not in _STATUSES:
         raise ValueError("a status that the contract has not")
     event = SagaEvent(
-        read.subject,
+        saga_id,
         kind,
         us,
         step=_text(data["step"]),
@@ -145,7 +145,7 @@ def _rfc3339(moment: datetime) -> str:
 
 
 def _text(value: object) -> str:
-    """Return a text, the one object for all that are equal: they are few, and kept for each event."""
+    """Return a text, the one object for all that are equal: they are kept for each event."""
     if not isinstance(value, str):
         raise TypeError("a text was expected")
     return sys.intern(value)

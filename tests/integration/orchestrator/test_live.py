@@ -1,7 +1,7 @@
 """The advice service beside HTTP: its stream, its Redis keys, and each of its neighbours killed under load.
 
 On Apache Kafka where there is one, else on an embedded broker; the warehouse is the embedded one, Redis a real one
-where the machine has it.
+where the machine has it. What has nothing to do with the broker runs on the embedded one only.
 """
 
 from __future__ import annotations
@@ -177,6 +177,7 @@ def test_a_failed_step_a_new_policy_and_the_load_come_from_the_stream(world: Wor
     reader.close()
 
 
+@pytest.mark.embedded
 def test_the_policies_stand_in_redis(world: World) -> None:
     redis = world.needs_redis()
     until(lambda: {one["decision_id"] for one in redis.all().values()} == {world.decisions[-1]})
@@ -188,7 +189,14 @@ def test_the_policies_stand_in_redis(world: World) -> None:
     assert world.metric("redis_keys") == 2
 
 
-@pytest.mark.parametrize("victim", ["warehouse", "redis", "broker"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param("warehouse", marks=pytest.mark.embedded),
+        pytest.param("redis", marks=pytest.mark.embedded),
+        "broker",
+    ],
+)
 def test_a_neighbour_killed_under_load_makes_no_answer_wrong(world: World, victim: str) -> None:
     if victim == "redis":
         world.needs_redis()
@@ -219,6 +227,7 @@ def test_a_neighbour_killed_under_load_makes_no_answer_wrong(world: World, victi
     reader.close()
 
 
+@pytest.mark.embedded
 def test_a_broker_and_a_redis_that_hang_hold_up_no_answer(world: World) -> None:
     asking = Asking(world.client)
     stopped: dict[str, Kafka | Redis] = {"broker": world.kafka}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -115,6 +116,35 @@ def test_memory_is_bounded_in_sagas_in_events_of_one_and_in_events_of_all() -> N
             many.take(happened(at, "retried", saga=f"s-{number}"), PLACE)
     assert many.forgotten == 5
     assert len(many) == 5
+
+
+def test_a_saga_takes_the_room_that_the_documentation_says() -> None:
+    step = {"saga_type": "order", "participant": "payment", "worker": "w-1", "load": 3.5, "duration_ms": 41.7}
+
+    def values(saga: int) -> list[bytes]:
+        statuses = ("started", "failed", "retried", "scheduled", "completed")
+        return [
+            encode(
+                "isthmus.saga.step",
+                {**step, "step": f"step-{at // 5}", "attempt": at + 1, "status": statuses[at % 5]},
+                subject=f"order-{saga:08d}",
+                source="/shop/payment",
+                id=f"order-{saga:08d}/{at}",
+            )
+            for at in range(USUAL_EVENTS)
+        ]
+
+    sagas, written = running(most=1_000)[0], [values(saga) for saga in range(200)]
+    tracemalloc.start()
+    try:
+        for value in (one for values in written for one in values):
+            read = told(value)
+            assert read is not None
+            sagas.take(read, PLACE)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / len(sagas) < 15_000
 
 
 def test_sagas_of_a_partition_that_goes_are_forgotten() -> None:
