@@ -150,6 +150,12 @@ class Settings(BaseSettings):
         default=64, gt=0, le=10_000, description="Most questions that wait for their turn; beyond: 503."
     )
 
+    knowledge_paths: dict[Literal["runbooks", "incidents"], list[Path]] = Field(
+        default_factory=lambda: {"runbooks": [Path(__file__).parents[1] / "docs" / "operations" / "runbooks"]},
+        description="Files and folders of runbooks and of incident write-ups (Markdown; Parquet with `title` and "
+        "`text`), JSON; default: the platform's own runbooks.",
+    )
+
     advice_stream: bool = Field(
         default=True, description="Whether the advice service reads saga events and writes advice on Kafka."
     )

@@ -23,6 +23,7 @@ from services.doors import listen
 from services.logs import configure
 from services.orchestrator.keys import PolicyKeys
 from services.orchestrator.live import Live
+from services.orchestrator.past import Past
 from services.orchestrator.standing import Keeper
 from services.orchestrator.stream import Stream
 from services.orchestrator.web import application
@@ -60,8 +61,10 @@ def main() -> int:
     except RedisError as error:
         print(f"The advice service cannot write to Redis: {error}.", file=sys.stderr)
         return 1
+    paths = settings.knowledge_paths
+    past = Past(warehouse, paths.get("runbooks", []), paths.get("incidents", []))
     config = uvicorn.Config(
-        application(keeper, settings.advice_secrets(), live, most_waiting=settings.advice_max_waiting),
+        application(keeper, settings.advice_secrets(), live, past, most_waiting=settings.advice_max_waiting),
         loop="uvloop",
         http="httptools",
         log_config=None,
@@ -71,7 +74,7 @@ def main() -> int:
     )
     with closing(keeper), listener:
         keeper.start()
-        with live:
+        with live, past:
             _Server(config).run([listener])
     return 0
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 import orjson
@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.doors import Tokens, bearer
 
-MAX_BODY_BYTES: Final = 1_048_576
+MOST_BYTES: Final = 1_048_576
+"""Of a body, where a path has no limit of its own."""
 RETRY_AFTER_SECONDS: Final = 1
 
 
@@ -63,13 +64,25 @@ class Queue:
 
 
 class Gate:
-    """ASGI middleware; ``refused`` is told the status of every answer that is a refusal."""
+    """ASGI middleware; ``refused`` is told the status of every answer that is a refusal.
 
-    def __init__(self, app: ASGIApp, *, tokens: Tokens, queue: Queue, refused: Callable[[int], None]) -> None:
+    ``most_bytes`` are the longest bodies of paths that take longer ones than :data:`MOST_BYTES`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        tokens: Tokens,
+        queue: Queue,
+        refused: Callable[[int], None],
+        most_bytes: Mapping[str, int],
+    ) -> None:
         self._app = app
         self._tokens = tokens
         self._queue = queue
         self._refused = refused
+        self._most_bytes = most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it with a refusal."""
@@ -83,18 +96,19 @@ class Gate:
             await send(message)
 
         if scope["method"] == "POST":
-            if (refusal := self._refusal(dict(scope["headers"]))) is not None:
+            if (refusal := self._refusal(scope["path"], dict(scope["headers"]))) is not None:
                 await refusal(scope, receive, counted)
                 return
             await self._queue.turn()
         await self._app(scope, receive, counted)
 
-    def _refusal(self, headers: dict[bytes, bytes]) -> Response | None:
+    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Response | None:
+        most = self._most_bytes.get(path, MOST_BYTES)
         length = headers.get(b"content-length", b"").decode("latin-1")
         if not length.isdecimal():
             return problem(411, "Say how long the body is (Content-Length).")
-        if int(length) > MAX_BODY_BYTES:
-            return problem(413, f"A question has at most {MAX_BODY_BYTES:,} bytes.")
+        if int(length) > most:
+            return problem(413, f"A question has at most {most:,} bytes.")
         if not self._tokens.know(bearer(headers.get(b"authorization", b"").decode("latin-1"))):
             return problem(
                 401,

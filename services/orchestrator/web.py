@@ -23,12 +23,18 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from ml.knowledge.incidents import FailingSaga
+from ml.sagas.features import FAILED
 from ml.sagas.spec import NAN, SagaEvent
 from services.doors import Tokens
+from services.orchestrator import description
 from services.orchestrator.advice import Advice, Risk, advise
 from services.orchestrator.gate import Gate, Queue, problem
 from services.orchestrator.live import Live
+from services.orchestrator.past import Past
+from services.orchestrator.ranking import MAX_BODY_BYTES, Busy, Failed, Ranker, RootCauseAnswer
 from services.orchestrator.standing import Keeper
+from services.orchestrator.suspects import suspects
 
 log = logging.getLogger("isthmus.orchestrator")
 
@@ -36,6 +42,7 @@ MAX_EVENTS: Final = 1_000
 #: The gate has looked at the token by then; this is for the description.
 _TOKEN: Final = HTTPBearer(auto_error=False, description="A token of `ISTHMUS_ADVICE_TOKENS`.")
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+_ROOT_CAUSE: Final = "/v1/root-cause"
 _ANSWER: Final = tuple(each.name for each in fields(Advice))
 _RISK: Final = tuple(each.name for each in fields(Risk))
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -53,6 +60,7 @@ class Told(BaseModel):
     status: Status
     attempt: int = Field(default=1, ge=1, le=1_000_000)
     worker: str = Field(default="", max_length=200)
+    error: str = Field(default="", max_length=2_000, description="What a failed attempt said; it is not kept.")
     duration_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     load: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="Requests in flight at the participant then."
@@ -62,7 +70,7 @@ class Told(BaseModel):
 class Question(BaseModel):
     """A running saga: what happened so far, oldest first."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [description.QUESTION]})
 
     saga_id: Name
     started_at: AwareDatetime
@@ -99,7 +107,9 @@ class Figures:
             Gauge(prefix + name, text, registry=self.registry).set_function(figure)
 
 
-def application(keeper: Keeper, tokens: Mapping[str, str], live: Live, *, most_waiting: int = 64) -> FastAPI:
+def application(
+    keeper: Keeper, tokens: Mapping[str, str], live: Live, past: Past, *, most_waiting: int = 64
+) -> FastAPI:
     """Return the ASGI application; ``tokens`` are those who may ask, name → token.
 
     More than ``most_waiting`` questions do not wait: what comes then is refused with 503.
@@ -110,8 +120,14 @@ def application(keeper: Keeper, tokens: Mapping[str, str], live: Live, *, most_w
     # Its pages for people load scripts from elsewhere.
     app = FastAPI(title="Isthmus: saga advice", version=version("isthmus"), docs_url=None, redoc_url=None)
     app.add_middleware(
-        Gate, tokens=Tokens(tokens), queue=queue, refused=lambda status: figures.refused.labels(str(status)).inc()
+        Gate,
+        tokens=Tokens(tokens),
+        queue=queue,
+        refused=lambda status: figures.refused.labels(str(status)).inc(),
+        most_bytes={_ROOT_CAUSE: MAX_BODY_BYTES},
     )
+    description.described(app)
+    ranker = Ranker()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -124,7 +140,7 @@ def application(keeper: Keeper, tokens: Mapping[str, str], live: Live, *, most_w
         """Whether the process lives."""
         return {"ok": True}
 
-    @app.get("/ready")
+    @app.get("/ready", response_model=description.Ready, responses={503: {"model": description.Ready}})
     async def ready(response: Response) -> dict[str, Any]:
         """Whether it has read what stands; it is ready, with what it knows, also while a store does not answer."""
         standing, read = keeper.standing, keeper.age is not None
@@ -133,14 +149,21 @@ def application(keeper: Keeper, tokens: Mapping[str, str], live: Live, *, most_w
             "ok": read,
             "policies": sorted(standing.policies),
             "champions": sorted(f"{one.version.name}/{one.version.version}" for one in _all(standing.champions)),
-            "problems": {**standing.problems, **live.problems},
+            "runbooks": len(past.known.runbooks),
+            "incidents": len(past.known.incidents),
+            "problems": {**standing.problems, **live.problems, **past.problems},
         }
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
         return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.post("/v1/sagas/{saga_type}/advice", dependencies=[Depends(_TOKEN)])
+    @app.post(
+        "/v1/sagas/{saga_type}/advice",
+        dependencies=[Depends(_TOKEN)],
+        response_model=description.Answer,
+        responses=description.REFUSALS,
+    )
     async def advice(saga_type: Annotated[str, Path(min_length=1, max_length=200)], question: Question) -> Response:
         """What this saga should do next: an action, the risk with its reasons, time-outs and retries of what comes."""
         began = time.perf_counter()
@@ -148,11 +171,44 @@ def application(keeper: Keeper, tokens: Mapping[str, str], live: Live, *, most_w
         # What the question tells wins over what the stream has seen.
         load = {**live.loads, **question.load}
         answer = advise(saga_type, question.saga_id, events, keeper.standing, now=datetime.now(UTC), load=load)
+        plain = _plain(answer)
+        plain["explanation"] = _explanation(question, events, answer, keeper, past)
         figures.advice.labels(answer.action).inc()
         for missing in answer.defaults:
             figures.defaults.labels(missing.partition(":")[0]).inc()
         figures.seconds.observe(time.perf_counter() - began)
-        return Response(orjson.dumps(_plain(answer)), media_type="application/json")
+        return Response(orjson.dumps(plain), media_type="application/json")
+
+    @app.post(
+        _ROOT_CAUSE,
+        dependencies=[Depends(_TOKEN)],
+        response_model=RootCauseAnswer,
+        responses=description.REFUSALS,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": "#/components/schemas/RootCauseQuestion"},
+                        "example": description.ROOT_CAUSE,
+                    }
+                },
+            }
+        },
+    )
+    async def root_cause(request: Request) -> Response:
+        """Which service is to blame for what is unusual about a window, by traces, logs and metrics, with reasons.
+
+        It is ranked in a process of its own, one question at a time; a second one meanwhile is refused with 503.
+        """
+        try:
+            status, answer = await ranker.rank(await request.body())
+        except Busy:
+            return problem(503, "Another ranking runs; ask again.", {"Retry-After": "5"})
+        except Failed as error:
+            log.warning("a ranking of services failed: %s", error)
+            return problem(500, f"The ranking failed: {error}.")
+        return Response(answer, status, media_type="application/json")
 
     return app
 
@@ -185,6 +241,29 @@ def _events(question: Question) -> list[SagaEvent]:
         for one in question.events
     ]
     return [started, *sorted(told, key=lambda one: one.us)]
+
+
+def _explanation(
+    question: Question, events: list[SagaEvent], answer: Advice, keeper: Keeper, past: Past
+) -> dict[str, Any] | None:
+    """Return whom a failing saga points at and what the past says; None where neither a step nor the risk alarms."""
+    if not question.events:
+        return None
+    # The newest; of those of one moment the one that was told last.
+    told = max(reversed(question.events), key=lambda one: one.at)
+    fails, step, participant = told.status in FAILED, told.step, told.participant
+    if not fails:
+        if answer.risk is None or not answer.risk.alarm:
+            return None
+        worst = max(answer.risk.reasons, key=lambda one: one.moved, default=None)
+        if worst is not None:
+            step, participant = worst.step, worst.participant
+    error = (told.error or told.status.replace("_", " ")) if fails else ""
+    policy = keeper.standing.policies.get(answer.saga_type)
+    return {
+        "suspects": suspects(events, policy.action["steps"] if policy else ()),
+        "past": past.of(FailingSaga(answer.saga_type, step, participant, error)),
+    }
 
 
 def _plain(answer: Advice) -> dict[str, Any]:

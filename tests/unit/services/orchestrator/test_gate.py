@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from resources.registry import ModelVersion
 from services.orchestrator.live import Live
+from services.orchestrator.past import Past
 from services.orchestrator.standing import Champion, InForce, Keeper, Standing
 from services.orchestrator.web import application
 from tests.integration.orchestrator.world import ACTION, model, question
@@ -37,7 +38,7 @@ def service(standing: Standing, most_waiting: int) -> FastAPI:
     nothing: Any = Nothing()
     keeper = Keeper(nothing, nothing, nothing)
     keeper.standing = standing
-    return application(keeper, {"tests": "a token of the tests"}, Live(), most_waiting=most_waiting)
+    return application(keeper, {"tests": "a token of the tests"}, Live(), Past(nothing), most_waiting=most_waiting)
 
 
 def asked(app: FastAPI, ask: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
