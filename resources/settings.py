@@ -29,6 +29,10 @@ DecisionKind = Literal[
 IngestToken = Annotated[SecretStr, Field(min_length=16)]
 
 
+def _own_runbooks() -> dict[Literal["runbooks", "incidents"], list[Path]]:
+    return {"runbooks": [Path(__file__).parents[1] / "docs" / "operations" / "runbooks"]}
+
+
 class Settings(BaseSettings):
     """The platform's settings; nested values use two underscores (``ISTHMUS_ACTUATION__SAGA_POLICY=apply``)."""
 
@@ -151,7 +155,7 @@ class Settings(BaseSettings):
     )
 
     knowledge_paths: dict[Literal["runbooks", "incidents"], list[Path]] = Field(
-        default_factory=lambda: {"runbooks": [Path(__file__).parents[1] / "docs" / "operations" / "runbooks"]},
+        default_factory=_own_runbooks,
         description="Files and folders of runbooks and of incident write-ups (Markdown; Parquet with `title` and "
         "`text`), JSON; default: the platform's own runbooks.",
     )

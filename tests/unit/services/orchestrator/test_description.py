@@ -180,7 +180,7 @@ def test_root_cause_is_bounded_and_refuses_plainly(app: FastAPI) -> None:
 def test_one_ranking_at_a_time_and_none_for_ever(brownout: bytes, tmp_path: Path) -> None:
     async def two() -> list[Any]:
         ranker = Ranker(seconds=0.05)
-        return await asyncio.gather(ranker.rank(brownout), ranker.rank(brownout), return_exceptions=True)
+        return list(await asyncio.gather(ranker.rank(brownout), ranker.rank(brownout), return_exceptions=True))
 
     first, second = asyncio.run(two())
     assert isinstance(first, Failed)
