@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Protocol
 from urllib.parse import quote
-from weakref import WeakKeyDictionary
 
 import httpx
 import orjson
 
 from examples.client.advice import Advice, Nonsense, Place, Source, StepPolicy, parse
 from examples.client.breaker import Breaker
+from examples.client.loops import Connections
 from examples.client.reporting import Happened
 
 log = logging.getLogger("isthmus.client")
@@ -119,13 +119,13 @@ class HttpAdviser:
         self.figures: Counter[str] = Counter()
         """How often it was asked, answered, and each problem."""
         self._url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        # A durable orchestrator may have several loops. The time is bounded around each question.
+        self._http = Connections(timeout=None, headers=headers)
         self._seconds = seconds
         self._cache_seconds = cache_seconds
         self._breaker = breaker or Breaker()
         self._known: dict[str, _Known] = {}
-        # A connection belongs to the loop that it was opened in, and a durable orchestrator may have several.
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
         self._problem = ""
 
     async def ask(self, question: Question, now: float) -> Advice:
@@ -149,18 +149,12 @@ class HttpAdviser:
 
     async def aclose(self) -> None:
         """Close the connections of this loop."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        await self._http.aclose()
 
     async def _answer(self, question: Question) -> Any:
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = httpx.AsyncClient(timeout=None, trust_env=False, headers=self._headers)  # noqa: S113 (the time is bounded around it)
         headers = {"traceparent": question.traceparent} if question.traceparent else {}
         url = f"{self._url}/v1/sagas/{quote(question.saga_type, safe='')}/advice"
-        answer = await client.post(url, content=question.body(), headers=headers)
+        answer = await self._http.here().post(url, content=question.body(), headers=headers)
         if answer.status_code != httpx.codes.OK:
             raise Nonsense(f"the service answered {answer.status_code}")
         if len(answer.content) > MOST_BYTES:

@@ -97,6 +97,7 @@ class Saga:
         self._events: list[Happened] = []
         self._undo: list[Undo] = []
         self._fell_back = False
+        self._begun = self._resumed = False
         self._token: Token[Saga] | None = None
 
     @staticmethod
@@ -115,6 +116,7 @@ class Saga:
     async def __aenter__(self) -> Saga:
         await self.client.room()
         begun = await self.client.durability.step("begin", self._begin)
+        self._resumed = not self._begun
         self.resume(begun["at"])
         self.report_started()
         self._token = _CURRENT.set(self)
@@ -174,7 +176,11 @@ class Saga:
         ran: list[Outcome] = []
 
         async def attempts() -> dict[str, Any]:
-            return await Attempts(self, name, participant, call, ran).run()
+            record = await Attempts(self, name, participant, call, ran).run()
+            # The first step that a life before this one left no record of may have been under way in it.
+            record["sent"] = record["sent"] or (self._resumed and record["end"] != "declined")
+            self._resumed = False
+            return record
 
         seen = len(self._events)
         record = await self.client.durability.step(f"{name}@{participant}", attempts)
@@ -251,6 +257,7 @@ class Saga:
         return "go_on" if advice.action == "retry" else advice.action
 
     async def _begin(self) -> dict[str, Any]:
+        self._begun = True
         return {"at": self.client.wall()}
 
     def _report(self, type: str, data: dict[str, Any], name: str, at: datetime) -> None:

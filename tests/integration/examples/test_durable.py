@@ -2,64 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
-
-
-class Ingestion(ThreadingHTTPServer):
-    """Keeps each event that was posted, one list a life of the orchestrator."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.lives: list[list[dict[str, Any]]] = [[]]
-        self.closed = False
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Ingestion
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        events = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if not self.server.closed:
-            self.server.lives[-1] += events
-        self.send_response(503 if self.server.closed else 202)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_: Any) -> None:
-        pass
+from tests.integration.examples.ingestion import Ingestion, ingestion
 
 
 @pytest.fixture
-def ingestion() -> Iterator[Ingestion]:
-    server = Ingestion()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def events() -> Iterator[Ingestion]:
+    with ingestion() as server:
+        yield server
 
 
 @pytest.fixture(
-    params=[pytest.param("sqlite", marks=pytest.mark.embedded), pytest.param("postgres", marks=pytest.mark.services)]
+    params=[
+        pytest.param("sqlite", marks=pytest.mark.embedded),
+        pytest.param("postgres", marks=[pytest.mark.services, pytest.mark.soak]),
+    ]
 )
 def store(request: pytest.FixtureRequest, tmp_path: Path, unique: Callable[[str], str]) -> str:
     """Where DBOS keeps its workflows: a file, or a database of its own at a real PostgreSQL."""
@@ -70,13 +38,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, unique: Callable[[str]
 
 
 @pytest.fixture
-def life(store: str, ingestion: Ingestion, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def life(store: str, events: Ingestion, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start the orchestrator; what still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tests.integration.examples.durable_orders"]
-        command += [store, ingestion.url, str(tmp_path / "calls"), *more]
+        command += [store, events.url, str(tmp_path / "calls"), *more]
         with (tmp_path / "log").open("a") as log:
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
         started.append(process)
@@ -102,20 +70,20 @@ def calls(folder: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-def ids(events: list[dict[str, Any]]) -> list[str]:
-    return [event["id"] for event in events]
+def ids(told: list[dict[str, Any]]) -> list[str]:
+    return [event["id"] for event in told]
 
 
 def test_killed_in_the_middle_of_a_step_and_before_its_end_was_delivered(
-    life: Callable[..., subprocess.Popen[str]], ingestion: Ingestion, tmp_path: Path
+    life: Callable[..., subprocess.Popen[str]], events: Ingestion, tmp_path: Path
 ) -> None:
     first = life("hang")
     started = "order-1/charge@payment/1/started"
-    until(lambda: len(calls(tmp_path)) == 2 and started in ids(ingestion.lives[0]))
+    until(lambda: len(calls(tmp_path)) == 2 and started in ids(events.lives[0]))
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
 
-    ingestion.closed = True
+    events.closed = True
     second = life()
     until(lambda: len(calls(tmp_path)) == 4)
     time.sleep(0.3)
@@ -123,8 +91,8 @@ def test_killed_in_the_middle_of_a_step_and_before_its_end_was_delivered(
     os.kill(second.pid, signal.SIGKILL)
     second.wait()
 
-    ingestion.closed = False
-    ingestion.lives.append([])
+    events.closed = False
+    events.lives.append([])
     said, _ = life().communicate(timeout=120)
     assert said.splitlines() == ["ready", "ended reserve is done, charge is done"], (tmp_path / "log").read_text()
     assert calls(tmp_path) == [
@@ -133,7 +101,7 @@ def test_killed_in_the_middle_of_a_step_and_before_its_end_was_delivered(
         "charge 1 order-1/charge@payment",  # the one that was under way, with the same key
         "confirm 1 order-1/confirm@notification",
     ]
-    before, after = ingestion.lives
+    before, after = events.lives
     assert ids(after)[: len(before)] == ids(before), "the same events, by their ids"
     done = next(at for at, event in enumerate(before) if event["id"].endswith("reserve@inventory/1/completed"))
     assert after[: done + 1] == before[: done + 1], "of what had ended, to the byte"

@@ -538,3 +538,30 @@ def test_a_deadline_counts_from_the_begin_whatever_life_that_was_in() -> None:
     later = World(durability=memory)
     later.time.at = 4.0
     assert run(order(later)) == 6.0
+
+
+def test_a_step_that_was_under_way_in_a_crash_is_undone_although_it_is_not_sent_again() -> None:
+    memory = Remembers()
+    undone: list[str] = []
+
+    class Killed(BaseException):
+        pass
+
+    async def order(world: World, *, die: bool) -> None:
+        async def call(attempt: Attempt) -> None:
+            assert die, "the deadline has passed: it must not be sent"
+            raise Killed
+
+        async def undo(attempt: Attempt) -> None:
+            undone.append(attempt.step)
+
+        async with world.client.saga("order", "o-1", deadline_seconds=10.0) as saga:
+            await saga.step("charge", "payment", call, compensate=undo)
+
+    with pytest.raises(Killed):
+        run(order(World(durability=memory), die=True))
+    later = World(durability=memory)
+    later.time.at = 60.0
+    with pytest.raises(StepFailed, match="deadline"):
+        run(order(later, die=False))
+    assert undone == ["charge"]
