@@ -19,6 +19,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ STEPS = (
 )
 SOURCE, TOPIC = "/benchmarks/burst", "isthmus.sagas"
 #: Seconds without a burst that a new one needs before it.
-QUIET = 20.0
+QUIET = 60.0
 
 
 class Orders(threading.Thread):
@@ -52,19 +54,19 @@ class Orders(threading.Thread):
         super().__init__(daemon=True)
         self.share, self.number = 0.06, 0
         self._producer, self._rate, self._random = producer, rate, random.Random(seed)
-        self._stop = threading.Event()
+        self._ended = threading.Event()
 
     def run(self) -> None:
         """Send, in step with the clock."""
         due = time.monotonic()
-        while not self._stop.is_set():
+        while not self._ended.is_set():
             self.send(time.time())
             due += 1 / self._rate
-            self._stop.wait(max(0.0, due - time.monotonic()))
+            self._ended.wait(max(0.0, due - time.monotonic()))
 
     def close(self) -> None:
         """Stop after the order that is being sent."""
-        self._stop.set()
+        self._ended.set()
         self.join(10)
         self._producer.flush(10)
 
@@ -122,6 +124,25 @@ class Orders(threading.Thread):
                 return rows, "technical", clock + 0.01
             clock += 0.005
         return rows, "", clock + 0.01
+
+
+@contextmanager
+def output_to(log: Path) -> Iterator[None]:
+    """Send what this process and its children print to a file: dbt's lines would bury the table."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        with log.open("ab") as sink:
+            for number in (1, 2):
+                os.dup2(sink.fileno(), number)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, saved in enumerate(kept, start=1):
+            os.dup2(saved, number)
+            os.close(saved)
 
 
 def in_force(settings: Settings, token: str) -> str | None:
@@ -220,16 +241,17 @@ def measure(bursts: int, rate: float, seed: int) -> list[dict[str, float]]:
         get_settings.cache_clear()
         orders = Orders(KafkaResource().producer(**{"linger.ms": 5}), rate=rate, seed=seed)
         now = time.time()
-        for place in range(3000):  # five hours before, so that there is something to decide from
-            orders.send(now - 18_000 + place * 5.9)
+        for place in range(1500):  # five hours before, so that there is something to decide from
+            orders.send(now - 18_000 + place * 11.9)
         orders.start()
         try:
             print("a first policy", file=sys.stderr, flush=True)
             with dg.DagsterInstance.from_config(str(folder / "dagster")) as instance:
                 from definitions import defs
 
-                defs.resolve_job_def("landing").execute_in_process(instance=instance)
-                defs.resolve_job_def("policy_after_burst").execute_in_process(instance=instance)
+                with output_to(folder / "logs" / "first-policy.log"):
+                    for job in ("landing", "policy_after_burst"):
+                        defs.resolve_job_def(job).execute_in_process(instance=instance)
                 stack.start(advice_service(settings))
                 token = get_settings().advice_secrets()["default"]
                 until(lambda: in_force(settings, token), 60, "first policy at the advice service")
@@ -238,7 +260,8 @@ def measure(bursts: int, rate: float, seed: int) -> list[dict[str, float]]:
                 for number in range(bursts):
                     print(f"burst {number + 1}", file=sys.stderr, flush=True)
                     found.append(one_burst(instance, WarehouseResource(), settings, token, orders, 180))
-                    time.sleep(QUIET + 25)
+                    if number + 1 < bursts:
+                        time.sleep(QUIET + 30)
         finally:
             orders.close()
     shutil.rmtree(folder)  # after a failure the logs in it are needed

@@ -83,9 +83,8 @@ class Tick:
             return
         hour = datetime.fromtimestamp(now, UTC).hour
         bad, heard = counted(live)
-        if now < cursor.quiet_at:
+        if cursor.quiet_at:
             self._within_a_burst(hour, bad, heard, now)
-            cursor.start = {}
             return
         if cursor.detector.evidence < _NOTHING or not cursor.start:
             cursor.start = before
@@ -103,12 +102,18 @@ class Tick:
         )
 
     def _within_a_burst(self, hour: int, bad: int, heard: int, now: float) -> None:
-        """A burst that goes on is the same burst, for an hour at most; that it does has a test of its own."""
-        detector = self.cursor.detector
+        """A burst that goes on is the same burst, for an hour at most; that it does has a test of its own.
+
+        It ends by a look that finds it over, never by a time in which nobody looked.
+        """
+        cursor, detector = self.cursor, self.cursor.detector
+        cursor.start = {}
         if detector.look(hour, bad, heard) >= _GOES_ON:
             detector.evidence = 0.0
-            upto = self.cursor.since + LONGEST_BURST
-            self.cursor.quiet_at = max(self.cursor.quiet_at, min(now + self._settings.burst_quiet_seconds, upto))
+            upto = cursor.since + LONGEST_BURST
+            cursor.quiet_at = max(cursor.quiet_at, min(now + self._settings.burst_quiet_seconds, upto))
+        if now >= cursor.quiet_at:
+            cursor.quiet_at = 0.0
 
     def _identity(self) -> tuple[str, list[dict[str, int]]]:
         """Return what the burst is known by, which is where it begins, and its ranges."""

@@ -32,7 +32,7 @@ class Cursor:
     next: Offsets = field(default_factory=dict)
     start: Offsets = field(default_factory=dict)
     detector: Detector = field(default_factory=Detector)
-    #: Until then, s since 1970, what goes wrong belongs to the burst that began at ``since``.
+    #: Until then, s since 1970, what goes wrong belongs to the burst that began at ``since``; 0 outside of one.
     quiet_at: float = 0.0
     since: float = 0.0
     awaited: Awaited | None = None

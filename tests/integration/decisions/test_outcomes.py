@@ -24,7 +24,7 @@ SETTINGS = {"ops": {"ops__outcomes": {"config": {"settle_minutes": 5.0}}}}
 def publish(warehouse: WarehouseResource, kafka: KafkaResource, at: datetime, hours: float) -> DecisionStore:
     store = DecisionStore(warehouse, bus=kafka, clock=lambda: at)
     record = Decision(
-        decision_id("saga_policy" and at, "saga_policy", "order", str(at)), "saga_policy", "order", at, at,
+        decision_id(at, "saga_policy", "order", str(at)), "saga_policy", "order", at, at,
         at + timedelta(hours=hours), (), (), ACTION,
         ({"metric": "failed_steps_share", "with_action": 0.02, "without_action": 0.03, "low": -0.02, "high": 0.0},),
         (), None,

@@ -102,6 +102,19 @@ def test_a_burst_is_requested_once_then_its_policy_when_it_has_landed() -> None:
     assert at_once.run_key == f"{again.run_key}/policy"
 
 
+def test_a_burst_in_which_nobody_looked_for_a_while_is_still_the_same() -> None:
+    world = World(burst_quiet_seconds=20.0)
+    world.send(2000)
+    world.tick()
+    world.share = 0.9
+    [_] = world.tick()
+    world.landed = True
+    world.tick()
+    world.now += 300  # a daemon that is busy elsewhere
+    world.send(200)
+    assert not world.tick()
+
+
 def test_a_policy_does_not_wait_for_ever_for_landing() -> None:
     world = World()
     world.send(2000)
