@@ -59,9 +59,24 @@ class Steering:
     ) -> None:
         """``usual``: p99 of each participant's durations in the past, seconds; ``uniform()`` draws from [0, 1)."""
         self.rules = rules or Rules()
-        self.health = {name: Health(habits or Habits(), seconds) for name, seconds in usual.items()}
-        self._lines = {name: Line() for name in usual}
+        self.health: dict[str, Health] = {}
+        self._habits = habits or Habits()
+        self._lines: dict[str, Line] = {}
         self._uniform = uniform
+        for name, seconds in usual.items():
+            self.know(name, seconds)
+
+    def know(self, participant: str, usual: float) -> None:
+        """Take in a participant, or a new ``usual`` for one; what was seen of it stays."""
+        if (known := self.health.get(participant)) is not None:
+            known.usual = usual
+            return
+        self.health[participant] = Health(self._habits, usual)
+        self._lines[participant] = Line()
+
+    def waiting(self, participant: str) -> int:
+        """Return how many stand in line."""
+        return len(self._lines[participant].order)
 
     def decide(
         self,
@@ -84,6 +99,7 @@ class Steering:
         rest = sum(self._expected(name, deadline) for name in then)
         needed = rules.late * (health.took + rest)
         line.expire(now)
+        health.expire(now)
         # An idle participant loses nothing by one that comes too late, and what is known of it may be old.
         if left < needed and (health.flying or rest > left):
             line.leave(saga)

@@ -77,9 +77,23 @@ class Health:
         self.probed_at = now
         return self._tickets
 
+    def expire(self, now: float) -> None:
+        """Count off attempts whose end was never told, long after their time: their caller is gone."""
+        longest = 2.0 * self.usual * self.habits.longest
+        while self.sent_at:
+            ticket, began = next(iter(self.sent_at.items()))
+            if now - began < longest:
+                return
+            del self.sent_at[ticket]
+            self.flying -= 1
+
     def ended(self, ticket: int, now: float, outcome: Outcome, *, cut_short: bool = False) -> None:
-        """Note how an attempt ended. ``cut_short``: it had less than the time-out, so that its end tells little."""
-        began = self.sent_at.pop(ticket)
+        """Note how an attempt ended, once; an unknown ticket tells nothing.
+
+        ``cut_short``: it had less than the time-out, so that its end tells little.
+        """
+        if (began := self.sent_at.pop(ticket, None)) is None:
+            return
         full = self.flying >= 0.7 * math.floor(self.limit)
         self.flying -= 1
         habits = self.habits

@@ -5,8 +5,13 @@ What belongs here: the order. What does not: who is called (``ml.steering.decide
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from typing import Final
+
+_FIRST: Final = -math.inf
+"""Before every saga's number, among equal deadlines."""
 
 
 @dataclass(slots=True)
@@ -25,7 +30,7 @@ class Line:
 
     def before(self, deadline: float) -> int:
         """Return how many have an earlier deadline."""
-        return bisect_left(self.order, (deadline, -1))
+        return bisect_left(self.order, (deadline, _FIRST))
 
     def leave(self, saga: int) -> None:
         """Take a saga out of the line."""
@@ -34,7 +39,7 @@ class Line:
 
     def expire(self, now: float) -> None:
         """Take out those whose deadline has passed: they have not come back."""
-        gone = bisect_left(self.order, (now, -1))
+        gone = bisect_left(self.order, (now, _FIRST))
         for _, saga in self.order[:gone]:
             del self.places[saga]
         del self.order[:gone]

@@ -34,6 +34,7 @@ from services.orchestrator.live import Live
 from services.orchestrator.past import Past
 from services.orchestrator.ranking import MAX_BODY_BYTES, Busy, Failed, Ranker, RootCauseAnswer
 from services.orchestrator.standing import Keeper
+from services.orchestrator.steering import Asked, TooManyParticipants, TurnAnswer, Turns
 from services.orchestrator.suspects import suspects
 
 log = logging.getLogger("isthmus.orchestrator")
@@ -84,9 +85,10 @@ class Question(BaseModel):
 class Figures:
     """What the service counts."""
 
-    def __init__(self, keeper: Keeper, live: Live) -> None:
+    def __init__(self, keeper: Keeper, live: Live, turns: Turns) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(live)
+        self.registry.register(turns)
         ProcessCollector(registry=self.registry)
         prefix = "isthmus_orchestrator_"
         self.advice = Counter(prefix + "advice", "Answers, by action.", ["action"], registry=self.registry)
@@ -114,7 +116,8 @@ def application(
 
     More than ``most_waiting`` questions do not wait: what comes then is refused with 503.
     """
-    figures = Figures(keeper, live)
+    turns = Turns(lambda: keeper.standing)
+    figures = Figures(keeper, live, turns)
     queue = Queue(most_waiting)
     figures.waiting.set_function(lambda: len(queue))
     # Its pages for people load scripts from elsewhere.
@@ -209,6 +212,32 @@ def application(
             log.warning("a ranking of services failed: %s", error)
             return problem(500, f"The ranking failed: {error}.")
         return Response(answer, status, media_type="application/json")
+
+    @app.post(
+        "/v1/attempts",
+        dependencies=[Depends(_TOKEN)],
+        response_model=TurnAnswer,
+        responses={**description.REFUSALS, 204: {"description": "It only told how attempts ended."}},
+    )
+    async def attempts(asked: Asked) -> Response:
+        """Whether a saga's next attempt is made now (`send`), later (`wait`), or not at all (`stop`)."""
+        for one in asked.ended:
+            turns.tell(one.participant, one.ticket, one.outcome)
+        if asked.participant is None:
+            return Response(status_code=204)
+        try:
+            turn = turns.ask(
+                asked.participant,
+                asked.saga_id,
+                left=asked.left_ms / 1000,
+                attempts=asked.attempts,
+                asked=asked.asked,
+                then=asked.then,
+            )
+        except TooManyParticipants as error:
+            return problem(422, str(error))
+        answer = {"move": turn.move, "ms": turn.seconds * 1000, "because": turn.because, "ticket": turn.ticket}
+        return Response(orjson.dumps(answer), media_type="application/json")
 
     return app
 

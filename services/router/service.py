@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING, Final
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, Producer
 
@@ -56,9 +56,15 @@ def run(
     under the same name.
     """
     # The librdkafka options hold what is needed to log in: they go to the clients and nowhere else.
+    made: list[Any] = []
+
+    def kept(client: Any) -> Any:
+        made.append(client)
+        return client
+
     clients = Clients(
-        consumer=lambda options: Consumer({**kafka.config(), **options}),
-        producer=lambda options: Producer({**kafka.config(), **options}),
+        consumer=lambda options: kept(Consumer({**kafka.config(), **options})),
+        producer=lambda options: kept(Producer({**kafka.config(), **options})),
         instance=instance,
     )
     tables = Tables(table, health.metrics, ensure_topics=kafka.ensure_topics)
@@ -79,10 +85,21 @@ def run(
             commits = health.metrics.commits
             health.state = "waiting for the broker"
             health.metrics.restarts += 1
-            # The failed clients and what they hold, which callbacks tie into cycles: the collector seldom looks.
-            gc.collect()
             log.warning("begins anew in %.1f s: %s", delay, error)
-            for _ in range(max(1, round(delay / 0.2))):
-                health.turned()
-                if stop.wait(0.2):
-                    break
+        let_go(made)
+        for _ in range(max(1, round(delay / 0.2))):
+            health.turned()
+            if stop.wait(0.2):
+                break
+
+
+def let_go(made: list[Any]) -> None:
+    """Let go of clients that have failed, without waiting for them; ``made`` is empty afterwards.
+
+    A client ends when its last reference goes, and ending waits for what the broker has not answered, the end of a
+    transaction above all. So the last reference goes in a thread of its own. Callbacks tie what the clients hold into
+    cycles, and the collector seldom looks by itself: it is called here, while the references below keep the clients.
+    """
+    left, made[:] = list(made), []
+    gc.collect()
+    Thread(target=left.clear, name="clients-end", daemon=True).start()

@@ -28,6 +28,7 @@ from services.orchestrator.live import Live
 from services.orchestrator.participants import LONGEST, Participants
 from services.orchestrator.running import MOST_EVENTS, NO_BEGINNING, USUAL_EVENTS, Running
 from services.orchestrator.standing import Champion, InForce, Keeper, Standing
+from services.orchestrator.steering import Turns
 from services.orchestrator.stream import Stream
 from services.orchestrator.web import Figures
 from services.orchestrator.wire import Told, told
@@ -376,7 +377,7 @@ def test_every_metric_of_the_rules_and_the_dashboard_exists() -> None:
     keys = PolicyKeys(RedisResource(url="redis://127.0.0.1:1/0"), keeper)
     live = Live(Stream(KafkaResource(), keeper, most_sagas=1, read_back=0), keys)
     assert set(live.problems) == {"broker"}
-    families = [*live.collect(), *Figures(keeper, live).registry.collect()]
+    families = [*live.collect(), *Figures(keeper, live, Turns(lambda: keeper.standing)).registry.collect()]
     there = {f"{one.name}{end}" for one in families for end in ("", "_total", "_bucket")}
     rules = yaml.safe_load((ROOT / "deploy/prometheus/orchestrator.rules.yml").read_text())
     asked = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]

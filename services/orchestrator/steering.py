@@ -1,0 +1,162 @@
+"""When the next attempt is made: what is seen of participants across all sagas, kept for those who ask.
+
+What belongs here: one steering for all who ask this process, its participants, and its figures. What does not: the
+decision (:mod:`ml.steering`) and HTTP (:mod:`services.orchestrator.web`).
+
+What is known is in memory and begins anew with the process: nothing is held back until something was seen.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from pydantic import BaseModel, ConfigDict, Field
+
+from ml.steering.decide import Move, Steering
+from ml.steering.health import Health, Outcome
+from services.orchestrator.standing import Standing
+
+UNKNOWN: Final = 5.0
+"""Seconds that are taken for the usual time-out of a participant without a policy; what is seen moves it."""
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+MOST_PARTICIPANTS: Final = 1_000
+
+
+class TooManyParticipants(ValueError):
+    """More participants than are kept."""
+
+
+class Ended(BaseModel):
+    """How an attempt ended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    participant: Name
+    ticket: int = Field(ge=1, description="As the answer that sent it named it.")
+    outcome: Literal["ok", "declined", "error", "refused", "timed_out"]
+
+
+class Asked(BaseModel):
+    """A saga that would make an attempt, and what came of those before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    saga_id: Name
+    participant: Name | None = Field(default=None, description="Whom it would call; null where it only tells.")
+    left_ms: float = Field(default=60_000.0, ge=0, le=86_400_000.0, description="Milliseconds that the saga has left.")
+    attempts: int = Field(default=0, ge=0, le=1_000_000, description="Attempts at this step so far.")
+    asked: int = Field(default=0, ge=0, le=1_000_000, description="Answers `wait` since the last attempt.")
+    then: list[Name] = Field(default_factory=list, max_length=100, description="Participants of the later steps.")
+    ended: list[Ended] = Field(default_factory=list, max_length=100)
+
+
+class TurnAnswer(BaseModel):
+    """The next move of a saga."""
+
+    move: Literal["send", "wait", "stop"] = Field(description="Call; ask again after `ms`; undo what was done.")
+    ms: float = Field(description="Milliseconds to wait: for the answer, or until it asks again.")
+    because: str
+    ticket: int | None = Field(description="Names the attempt that is to be sent; its end is told with it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The next move of a saga; ``ticket`` names the attempt where it is to be sent."""
+
+    move: Literal["send", "wait", "stop"]
+    seconds: float
+    because: str
+    ticket: int | None
+
+
+class Turns(Collector):
+    """Gives turns to sagas; for one thread."""
+
+    def __init__(
+        self, standing: Callable[[], Standing], *, clock: Callable[[], float] = time.monotonic, seed: int | None = None
+    ) -> None:
+        # Jitter, not secrets.
+        self._steering = Steering({}, random.Random(seed).random)  # noqa: S311
+        self._standing = standing
+        self._clock = clock
+        self._read: Standing | None = None
+        self._usual: dict[str, float] = {}
+        self._short: set[tuple[str, int]] = set()
+        self.given: Counter[str] = Counter()
+
+    def ask(
+        self, participant: str, saga_id: str, *, left: float, attempts: int, asked: int, then: Sequence[str]
+    ) -> Turn:
+        """Return the next move of a saga with ``left`` seconds; raises TooManyParticipants."""
+        now = self._clock()
+        for name in (participant, *then):
+            self._know(name)
+        steering = self._steering
+        move: Move = steering.decide(
+            participant, hash(saga_id), now, deadline=now + left, attempts=attempts, asked=asked, then=then
+        )
+        self.given[move.what] += 1
+        ticket = None
+        if move.what == "send":
+            ticket = steering.sent(participant, now)
+            if left < steering.health[participant].timeout:
+                self._short.add((participant, ticket))
+        return Turn(move.what, move.seconds, move.because, ticket)
+
+    def tell(self, participant: str, ticket: int, outcome: Outcome) -> None:
+        """Note how an attempt ended; a second time, or one that is not known, tells nothing."""
+        if participant in self._steering.health:
+            short = (participant, ticket) in self._short
+            self._short.discard((participant, ticket))
+            self._steering.ended(participant, ticket, self._clock(), outcome, cut_short=short)
+
+    def collect(self) -> Iterator[Metric]:
+        """Return what is known of participants as metrics."""
+        prefix = "isthmus_orchestrator_participant_"
+        names: tuple[tuple[str, str, Callable[[Health], float]], ...] = (
+            ("success_ratio", "Share of recent attempts that were answered.", lambda one: one.success),
+            ("limit", "Attempts in flight that it seems to bear.", lambda one: one.limit),
+            ("in_flight", "Attempts in flight, of those that asked for a turn.", lambda one: one.flying),
+            ("timeout_seconds", "Seconds that an attempt is given.", lambda one: one.timeout),
+        )
+        for name, text, figure in names:
+            gauge = GaugeMetricFamily(prefix + name, text, labels=["participant"])
+            for participant, health in self._steering.health.items():
+                gauge.add_metric([participant], figure(health))
+            yield gauge
+        waiting = GaugeMetricFamily(prefix + "waiting", "Sagas that wait for a turn.", labels=["participant"])
+        for participant in self._steering.health:
+            waiting.add_metric([participant], float(self._steering.waiting(participant)))
+        yield waiting
+        turns = CounterMetricFamily("isthmus_orchestrator_turns", "Turns given, by move.", labels=["move"])
+        for what, count in self.given.items():
+            turns.add_metric([what], float(count))
+        yield turns
+
+    def _know(self, participant: str) -> None:
+        standing = self._standing()
+        if standing is not self._read:
+            self._read, self._usual = standing, _usual(standing)
+            for name in self._steering.health:
+                self._steering.know(name, self._usual.get(name, UNKNOWN))
+        if participant not in self._steering.health:
+            if len(self._steering.health) >= MOST_PARTICIPANTS:
+                raise TooManyParticipants(f"{MOST_PARTICIPANTS:,} participants are known, and no more are kept")
+            self._steering.know(participant, self._usual.get(participant, UNKNOWN))
+
+
+def _usual(standing: Standing) -> dict[str, float]:
+    """Return the usual time-out of each participant in the policies, seconds; the longest of its steps."""
+    usual: dict[str, float] = {}
+    for policy in standing.policies.values():
+        for entry in policy.action["steps"]:
+            seconds = float(entry["timeout_ms"]) / 1000
+            usual[entry["participant"]] = max(seconds, usual.get(entry["participant"], 0.0))
+    return usual
