@@ -156,7 +156,12 @@ class Course:
     ) -> None:
         """Let a second router join, work and leave, one time in four by a kill."""
         guest.start()
-        until(lambda: "assigned isthmus" in guest.said(), f"the guest joins\n{guest.said()[-500:]}", seconds=_PATIENCE)
+        try:
+            until(lambda: "assigned isthmus" in guest.said(), "the guest joins", seconds=_PATIENCE)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"{error}\n{guest.said()[-2000:]}\n--- the other one:\n{router.said()[-2000:]}"
+            ) from None
         self._works(broker, traffic, guest, broker.written())
         time.sleep(draw.uniform(0.0, 0.5))
         if draw.random() < 0.25:
