@@ -12,6 +12,7 @@ import pytest
 
 from services.orchestrator import steering
 from services.orchestrator.live import Live
+from services.orchestrator.past import Past
 from services.orchestrator.standing import InForce, Keeper, Standing
 from services.orchestrator.steering import UNKNOWN, TooManyParticipants, Turns
 from services.orchestrator.web import application
@@ -104,8 +105,8 @@ def post(body: Mapping[str, Any], token: str = TOKEN) -> list[httpx.Response]:
 
 
 async def _post(body: Mapping[str, Any], token: str) -> list[httpx.Response]:
-    keeper = Keeper(None, None, None)  # type: ignore[arg-type]  # nothing is read
-    app = application(keeper, {"tests": TOKEN}, Live())
+    nothing: Any = None  # nothing is read
+    app = application(Keeper(nothing, nothing, nothing), {"tests": TOKEN}, Live(), Past(nothing))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://advice") as client:
         headers = {"Authorization": f"Bearer {token}"}
