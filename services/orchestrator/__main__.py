@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 from contextlib import closing
+from typing import Final
 
 import uvicorn
 
@@ -28,6 +29,9 @@ from services.orchestrator.standing import Keeper
 from services.orchestrator.stream import Stream
 from services.orchestrator.web import application
 
+SWITCH_SECONDS: Final = 0.0005
+"""How long the stream's thread may keep Python to itself while a question waits; see ADR 36."""
+
 
 class _Server(uvicorn.Server):
     """Says when it serves."""
@@ -43,6 +47,7 @@ def main() -> int:
     """Run the service; return the process's exit code."""
     settings = get_settings()
     configure(settings.log_format)
+    sys.setswitchinterval(SWITCH_SECONDS)
     host, port = settings.orchestrator_host, settings.orchestrator_port
     try:
         listener = listen(host, port)

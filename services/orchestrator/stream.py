@@ -167,6 +167,7 @@ class _Life:
         )
         self._lag = Lag(self._consumer, self._figures)
         self._assigned: set[Place] = set()
+        self._joined = False
         self._partitions = 0
         self._live_from: dict[Place, int] = {}
         self._reading_back: set[Place] = set()
@@ -298,7 +299,8 @@ class _Life:
         elif self._reading_back:
             stream.problem = "the stream reads back what runs"
         else:
-            stream.problem = "" if self._assigned else "no partition is assigned to this service"
+            # A member beyond the number of partitions has none, and nothing is wrong.
+            stream.problem = "" if self._joined else "the group has not taken this service in yet"
         # A part of the sagas, or what was a while ago, would make a time-out too short.
         whole = not stream.problem and not behind and len(self._assigned) == self._partitions
         stream.loads = self._participants.in_flight() if whole else {}
@@ -345,6 +347,7 @@ class _Life:
         except KafkaException as error:
             self._failure = ClientsFailed(name_of(error.args[0]))
             return
+        self._joined = True
         log.info("the stream reads %d partitions more", len(partitions))
 
     def _begin(self, consumer: Consumer, at: TopicPartition) -> TopicPartition:
@@ -374,9 +377,13 @@ class _Life:
         # Delivered and committed before another service begins.
         self._producer.flush(_CLOSE_WAIT)
         self._commit(wait=True)
-        self._on_lost(_consumer, partitions)
+        self._let_go(partitions)
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._joined = False
+        self._let_go(partitions)
+
+    def _let_go(self, partitions: list[TopicPartition]) -> None:
         gone = {(at.topic, at.partition) for at in partitions}
         self._assigned -= gone
         self._reading_back -= gone
