@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ml.compensation.outcomes import CALM, Past, Undone
+from ml.compensation.outcomes import CALM, Past, Undone, conditions
 from ml.compensation.rules import Ruling, Situation, rule
 from ml.compensation.semantics import Fact, Semantics
 from ml.sagas.spec import SagaEvent
@@ -36,7 +36,12 @@ class Standing:
 
 
 def standing(
-    events: Sequence[SagaEvent], *, now_us: int, facts: Mapping[str, Fact] | None = None, with_unsure: bool = True
+    semantics: Semantics,
+    events: Sequence[SagaEvent],
+    *,
+    now_us: int,
+    facts: Mapping[str, Fact] | None = None,
+    with_unsure: bool = True,
 ) -> Standing:
     """Return where a saga stands after ``events``, in order, at ``now_us`` (microseconds since 1970, UTC).
 
@@ -67,11 +72,9 @@ def standing(
     known |= {f"{step}.age_seconds": (now_us - us) / _SECOND for step, us in done.items()}
     perhaps = tuple(unsure) if with_unsure else ()
     steps = (*done, *perhaps)
-    return Standing(
-        Situation(steps, {**known, **(facts or {})}, unsure=frozenset(perhaps)),
-        {step: STRAINED if participants[step] in failing else CALM for step in steps},
-        {step: participants[step] for step in steps},
-    )
+    situation = Situation(steps, {**known, **(facts or {})}, unsure=frozenset(perhaps))
+    health = {step: STRAINED if participants[step] in failing else CALM for step in steps}
+    return Standing(situation, conditions(semantics, situation, health), {step: participants[step] for step in steps})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ def _past(semantics: Semantics, told: Sequence[Told]) -> Past | str:
     before = [one.event for one in told[:first]]
     # Compensation began when the orchestrator had heard the last of the saga's own steps.
     began_us = max((event.us for event in before if event.kind == "step"), default=told[first].event.us)
-    stood = standing(before, now_us=began_us, with_unsure=False)
+    stood = standing(semantics, before, now_us=began_us, with_unsure=False)
     ruling = rule(semantics, stood.situation)
     undone = [one for one in told[first:] if one.event.status == "compensated"]
     if sorted(one.event.step for one in undone) != sorted(stood.situation.done):

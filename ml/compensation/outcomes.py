@@ -1,18 +1,23 @@
 """Past compensations as the model reads them.
 
-What belongs here: the record of one, and which plan it was. What does not: where it is read from (``assets.decisions``
-and the benchmark).
+What belongs here: the record of one, which plan it was, and under which conditions. What does not: where it is read
+from (``course``, ``assets.decisions`` and the benchmark).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from ml.compensation.rules import Plan, Ruling
+from ml.compensation.rules import Plan, Ruling, Situation, closing
+from ml.compensation.semantics import Semantics
 
-CALM = "calm"
+CALM: Final = "calm"
 """The condition of a participant of which nothing is known."""
+CLOSING: Final = ", closing"
+"""Added to the condition of a step whose preferred way is soon closed: whether it can wait is half of its cost."""
+CLOSING_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +66,9 @@ class Past:
             and all(one.way in ways[one.step] for one in self.undone)
             and all(place[first] < place[then] for first, then in self.ruling.before)
         )
+
+
+def conditions(semantics: Semantics, situation: Situation, participants: Mapping[str, str]) -> dict[str, str]:
+    """Return the condition of each step from that of its participant, and from whether its way is soon closed."""
+    soon = closing(semantics, situation, CLOSING_SECONDS)
+    return {step: participants.get(step, CALM) + (CLOSING if step in soon else "") for step in situation.done}

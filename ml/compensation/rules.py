@@ -7,7 +7,7 @@ not: costs. Whatever a model says, a plan that breaks a rule is none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ml.compensation.semantics import Fact, Semantics, Undo, Way, all_hold
@@ -95,6 +95,14 @@ def rule(semantics: Semantics, situation: Situation) -> Ruling:
         (pair.first, pair.then): pair.because for pair in semantics.order if {pair.first, pair.then} <= ways.keys()
     }
     return Ruling(situation.done, ways, held, closed, frozenset(pairs), pairs)
+
+
+def closing(semantics: Semantics, situation: Situation, seconds: float) -> frozenset[str]:
+    """Return the steps whose preferred way is open now and closed ``seconds`` later, all else being equal."""
+    ages = {name: value for name, value in situation.facts.items() if name.endswith(".age_seconds")}
+    later = {name: value + seconds for name, value in ages.items() if isinstance(value, int | float)}
+    now, then = (rule(semantics, replace(situation, facts={**situation.facts, **more})).ways for more in ({}, later))
+    return frozenset(step for step, ways in now.items() if ways[0] not in then.get(step, ()))
 
 
 def default_plan(ruling: Ruling) -> Plan:

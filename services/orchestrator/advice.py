@@ -230,8 +230,9 @@ def _timeout(entry: Mapping[str, Any], load: float | None) -> float:
 
 def _undoing(name: str, events: Sequence[SagaEvent], policy: InForce | None, now: datetime) -> tuple[PlannedUndo, ...]:
     """Return what the saga undoes: by the declared rules, in the policy's order where that has one."""
-    stood = where_it_stands(events, now_us=round(now.timestamp() * 1e6))
-    return planned(semantics(name), policy.action.get("compensation") if policy else None, stood)
+    declared = semantics(name)
+    stood = where_it_stands(declared, events, now_us=round(now.timestamp() * 1e6))
+    return planned(declared, policy.action.get("compensation") if policy else None, stood)
 
 
 def _attempts(events: Sequence[SagaEvent], step: str, participant: str) -> int:

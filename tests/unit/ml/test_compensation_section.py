@@ -53,17 +53,18 @@ REVERSE = [("charge_payment", "void"), ("reserve_stock", "release")]
 
 
 def test_a_saga_stands_where_its_events_say() -> None:
-    stood = standing(course(strained=True), now_us=50 * SECOND)
+    stood = standing(ORDER, course(strained=True), now_us=50 * SECOND)
     assert stood.situation.done == ("reserve_stock", "charge_payment")
     assert stood.situation.facts == {
         "amount": 20.0,
         "reserve_stock.age_seconds": 48.0,
         "charge_payment.age_seconds": 40.0,
     }
-    assert stood.conditions == {"reserve_stock": STRAINED, "charge_payment": "calm"}
-    assert standing(course(last="timed_out"), now_us=0).situation.unsure == {"send_confirmation"}
+    assert stood.conditions == {"reserve_stock": STRAINED, "charge_payment": "calm, closing"}, "voided for 5 s more"
+    assert standing(ORDER, course(), now_us=20 * SECOND).conditions["charge_payment"] == "calm"
+    assert standing(ORDER, course(last="timed_out"), now_us=0).situation.unsure == {"send_confirmation"}
     undone = [*course(), event("charge_payment", "compensated", 31)]
-    assert standing(undone, now_us=0).situation.done == ("reserve_stock",)
+    assert standing(ORDER, undone, now_us=0).situation.done == ("reserve_stock",)
 
 
 def test_the_past_is_read_as_it_stood_when_undoing_began() -> None:
@@ -130,7 +131,7 @@ def test_the_section_has_the_form_of_the_policys_schema(section: dict[str, Any])
 
 def test_a_saga_takes_the_plan_of_its_situation_else_the_default(section: dict[str, Any]) -> None:
     def plan(events: list[SagaEvent], second: float = 31, known: dict[str, Any] | None = section) -> list[Any]:
-        stood = standing(events, now_us=round(second * SECOND))
+        stood = standing(ORDER, events, now_us=round(second * SECOND))
         return [(one.step, one.way, one.decided_by) for one in planned(ORDER, known, stood)]
 
     void, release = ("charge_payment", "void"), ("reserve_stock", "release")
@@ -144,11 +145,11 @@ def test_a_saga_takes_the_plan_of_its_situation_else_the_default(section: dict[s
 
 
 def test_a_plan_says_why_and_which_rule_bound_it(section: dict[str, Any]) -> None:
-    first, second = planned(ORDER, section, standing(course(strained=True), now_us=31 * SECOND))
+    first, second = planned(ORDER, section, standing(ORDER, course(strained=True), now_us=31 * SECOND))
     assert (first.participant, first.rule) == ("payment", "never refund while void is possible")
     assert "less than the default" in first.why
     assert second.rule is None
-    stood = standing([*course()[:-2], event("charge_payment", "timed_out", 20)], now_us=31 * SECOND)
+    stood = standing(ORDER, [*course()[:-2], event("charge_payment", "timed_out", 20)], now_us=31 * SECOND)
     perhaps, _ = planned(ORDER, section, stood)
     assert (perhaps.way, perhaps.decided_by) == ("void", "rule")
     assert perhaps.why == "charge_payment timed out, and may have been done"
@@ -158,7 +159,7 @@ def test_a_section_that_breaks_a_rule_is_not_followed(section: dict[str, Any]) -
     entry = next(one for one in section["situations"] if one["decided_by"] == "model")
     for plan in ([{"step": "charge_payment", "way": "refund"}, entry["plan"][1]], entry["plan"][:1]):
         forged = {"situations": [{**entry, "plan": plan}]}
-        found = planned(ORDER, forged, standing(course(strained=True), now_us=31 * SECOND))
+        found = planned(ORDER, forged, standing(ORDER, course(strained=True), now_us=31 * SECOND))
         assert [(one.step, one.way) for one in found] == REVERSE
         assert found[0].why == "reverse order: the policy's plan is none that the rules allow"
 
@@ -171,7 +172,7 @@ def test_a_rare_situation_has_no_plan() -> None:
 
 
 def test_without_an_amount_a_person_decides_on_the_payment() -> None:
-    found = planned(ORDER, None, standing(course(amount=NAN), now_us=31 * SECOND))
+    found = planned(ORDER, None, standing(ORDER, course(amount=NAN), now_us=31 * SECOND))
     assert [(one.step, one.way, one.rule) for one in found] == [
         ("reserve_stock", "release", None),
         ("charge_payment", None, "amount is unknown"),
