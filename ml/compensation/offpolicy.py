@@ -50,6 +50,8 @@ class Gain:
     effective: float
     propensities: str
     problems: tuple[str, ...]
+    judged: frozenset[str] = frozenset()
+    """The sagas that the saving is of."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, rounded for people."""
@@ -106,7 +108,9 @@ def gain(
     saved = other[known] - value[known]
     error = 1.96 * float(saved.std(ddof=1)) / len(saved) ** 0.5
     mean = float(saved.mean())
-    return Gain(len(sagas), mean, mean - error, mean + error, mean_cost, supported, effective, how, tuple(problems))
+    judged = frozenset(saga.saga for saga, seen in zip(sagas, known, strict=True) if seen)
+    ends = mean, mean - error, mean + error
+    return Gain(len(sagas), *ends, mean_cost, supported, effective, how, tuple(problems), judged)
 
 
 def _judged(model: CostModel, chances: _Propensities, saga: Past, plan: Plan) -> tuple[float, float]:
@@ -116,8 +120,8 @@ def _judged(model: CostModel, chances: _Propensities, saga: Past, plan: Plan) ->
     expected = model.cost(plan, saga.conditions)
     if plan != saga.plan:
         return expected, 0.0
-    chance = saga.propensity if saga.propensity is not None else chances.of(saga, plan)
-    weight = 1.0 / max(chance, LEAST_PROPENSITY)
+    # What was written down is taken as it is: cut off, it would no longer correct the model.
+    weight = 1.0 / (saga.propensity if saga.propensity is not None else chances.of(saga, plan))
     return expected + weight * (saga.cost - expected), weight
 
 

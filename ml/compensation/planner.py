@@ -34,7 +34,7 @@ class Evidence:
     """
 
     min_seen: float = 20.0
-    sure: float = 0.9
+    sure: float = 0.75
     explore: float = 0.0
     most_extra: float = 0.5
 

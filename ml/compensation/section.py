@@ -25,8 +25,8 @@ from ml.compensation.semantics import Semantics
 LEAST_SEEN: Final = 5
 """A situation seen less often has no plan of its own."""
 MOST_SITUATIONS: Final = 100
-HALF_LIFE_SECONDS: Final = 3 * 86_400.0
-"""Participants change; the demonstration's day is fresh, a month ago counts a thousandth."""
+HALF_LIFE_SECONDS: Final = 14 * 86_400.0
+"""Participants change, but slowly against how seldom most undos are seen."""
 
 
 @dataclass(frozen=True, slots=True)

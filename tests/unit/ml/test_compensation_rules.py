@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ml.compensation.model import CostModel, Term, terms
 from ml.compensation.planner import Evidence, cheapest, choose, plans
-from ml.compensation.rules import Ruling, Situation, arranged, default_plan, rule, violations
+from ml.compensation.rules import Ruling, Situation, arranged, closing, default_plan, rule, violations
 from ml.compensation.semantics import (
     COMPENSATE,
     Condition,
@@ -89,6 +89,15 @@ def test_a_payment_is_voided_while_that_is_possible_and_refunded_only_afterwards
     assert ruled(60).ways["charge_payment"] == ("refund",)
     assert ruled(None).ways["charge_payment"] == ("void",), "the provider refuses it without harm"
     assert ruled(None).closed["charge_payment"] == ("never refund while void may be possible",)
+
+
+def test_a_way_that_is_soon_closed_is_known() -> None:
+    def soon(age: float, seconds: float) -> frozenset[str]:
+        return closing(ORDER, Situation(DONE, {"amount": 20.0, "charge_payment.age_seconds": age}), seconds)
+
+    assert soon(10, 30) == frozenset()
+    assert soon(20, 30) == {"charge_payment"}
+    assert soon(60, 30) == frozenset(), "a refund stays possible"
 
 
 def test_a_way_that_must_not_be_asked_twice_waits_for_a_person() -> None:
