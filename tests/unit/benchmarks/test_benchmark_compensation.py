@@ -14,7 +14,7 @@ from benchmarks._compensation_world import TRIP, World
 from benchmarks.compensation import Score, best_static, follow, logged, oracle, recorded
 from ml.compensation.rules import default_plan, violations
 
-WORLD = World(1, sagas=150, days=2)
+WORLD = World(1, sagas=60, days=1)
 
 
 def test_equal_draws_give_equal_costs_and_the_oracle_costs_less() -> None:
@@ -36,7 +36,7 @@ def test_a_dear_way_while_the_cheap_one_is_open_is_counted() -> None:
 
 
 def test_a_static_order_keeps_the_rules() -> None:
-    static = best_static(WORLD, WORLD.sagas, np.random.default_rng(0))
+    static = best_static(WORLD, WORLD.sagas * 6, np.random.default_rng(0))
     assert not any(violations(TRIP, saga.situation(), follow(saga.ruling(), static)) for saga in WORLD.sagas)
 
 
@@ -56,8 +56,8 @@ def test_recorded_compensations_are_scored_from_a_file(tmp_path: Path, capsys: p
     path = tmp_path / "past.parquet"
     pq.write_table(pa.Table.from_pylist(rows()), path)
     found = recorded(path)
-    assert (found["sagas"], found["propensities"], found["inadmissible"]) == (150, "logged", 0)
-    assert "150 compensations" in capsys.readouterr().out
+    assert (found["sagas"], found["propensities"], found["inadmissible"]) == (60, "logged", 0)
+    assert "60 compensations" in capsys.readouterr().out
     pq.write_table(pa.Table.from_pylist(rows()).drop_columns(["way", "cost"]), path)
     with pytest.raises(ValueError, match="lacks the columns cost, way"):
         recorded(path)

@@ -171,14 +171,14 @@ def confounded(count: int, *, logged: bool, seed: int = 0) -> list[Past]:
 
 @pytest.mark.parametrize("logged", [True, False])
 def test_the_gain_is_right_where_choices_were_confounded(logged: bool) -> None:
-    past = confounded(2_000, logged=logged)
+    past = confounded(1_200, logged=logged)
     costs = {plan: np.mean([one.cost for one in past if one.plan == plan]) for plan in (FORWARD, REVERSE)}
     assert costs[FORWARD] > costs[REVERSE], "the naive comparison has the wrong sign"
     found = gain(past, chosen)
     truth = float(np.mean([1.0 if one.plan == REVERSE else 0.0 for one in past]))
     assert found.low is not None
     assert found.low < truth < found.high  # type: ignore[operator]
-    assert found.saving == pytest.approx(truth, abs=0.08)
+    assert found.saving == pytest.approx(truth, abs=0.1)
     assert found.supported == 1.0
     assert (found.problems == ()) == logged, "estimated propensities are said"
     against = gain(past, chosen, against=always_default)

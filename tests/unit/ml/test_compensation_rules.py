@@ -225,7 +225,7 @@ def opinionated(ruling: Ruling, health: dict[str, str], seed: int) -> CostModel:
     return CostModel(found, random.normal(0, 1e3, size), np.eye(size), np.full(size, 1e6), 10)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(world=worlds(), seed=st.integers(0, 2**32 - 1))
 def test_no_plan_ever_breaks_a_rule(world: tuple[Semantics, Situation, dict[str, str]], seed: int) -> None:
     declared, situation, health = world
