@@ -41,6 +41,8 @@ class Question:
     amount: float | None = None
     load: Mapping[str, float] = field(default_factory=dict)
     traceparent: str | None = None
+    giving_up: bool = False
+    """It will be undone whatever is advised: how is asked."""
 
     def failed(self) -> Counter[Place]:
         """Return how many attempts at each step have ended badly."""
@@ -54,6 +56,7 @@ class Question:
             "amount": self.amount,
             "events": [one.told() for one in self.events[-MOST_EVENTS:]],
             "load": dict(self.load),
+            "giving_up": self.giving_up,
         }
         return orjson.dumps(document)
 

@@ -5,7 +5,11 @@ What belongs here: exceptions that the caller of the library sees or raises. Wha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Final
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class SagaError(Exception):
@@ -15,10 +19,11 @@ class SagaError(Exception):
 class Declined(SagaError):
     """Raised by a call: the participant says no for a reason of the business. It is not tried again, and did nothing.
 
-    ``reason`` goes into the reported events: a word, nothing personal.
+    ``reason`` goes into the reported events: a word, nothing personal. It is cut to what an event takes.
     """
 
     def __init__(self, reason: str) -> None:
+        reason = _CONTROL.sub(" ", reason)[:200] or "Declined"
         super().__init__(reason)
         self.reason = reason
 

@@ -64,7 +64,7 @@ class Happened:
 
     def told(self) -> dict[str, Any]:
         """Return what the adviser is told."""
-        names = ("step", "participant", "attempt", "status", "duration_ms", "load")
+        names = ("step", "participant", "attempt", "status", "error", "duration_ms", "load")
         return {"at": self.at.isoformat(), **_present(self, names)}
 
     def report(self, saga_type: str, saga_id: str, *, source: str, trace: Trace) -> Report:

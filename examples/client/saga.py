@@ -228,16 +228,17 @@ class Saga:
         self._events.append(one)
         self.client.report(one.report(self.type, self.id, source=self.client.source, trace=self._trace))
 
-    async def ask(self, load: Mapping[str, float] | None = None) -> Advice:
-        """Ask what to do next."""
+    async def ask(self, *, giving_up: bool = False) -> Advice:
+        """Ask what to do next; ``giving_up``: how to undo it."""
         question = Question(
             self.type,
             self.id,
             self._started_at,
             self.events,
             self._started.amount,
-            self.client.load() if load is None else load,
+            self.client.load(),
             self._trace.parent(f"{self.id}/advice/{len(self._events)}"),
+            giving_up,
         )
         self.advice = await self.client.adviser.ask(question, self.client.clock.now())
         return self.advice

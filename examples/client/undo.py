@@ -41,7 +41,7 @@ async def undone(saga: Saga, steps: Sequence[Undo]) -> None:
     """
 
     async def plan() -> dict[str, Any]:
-        return {"plan": (await saga.ask()).compensation}
+        return {"plan": (await saga.ask(giving_up=True)).compensation}
 
     left, failed = list(steps), []
     while left:
@@ -81,7 +81,7 @@ async def _undo(saga: Saga, one: Undo, way: str | None) -> bool:
 
     async def attempts() -> dict[str, Any]:
         # After a crash the order is remembered, and nobody has been asked in this life.
-        advice = saga.advice or await saga.ask()
+        advice = saga.advice or await saga.ask(giving_up=True)
         policy = advice.step(one.step, one.participant)
         for number in range(1, client.undo_attempts + 1):
             attempt = saga.attempt(one.step, one.participant, number, policy.timeout, undoes=one.key, way=way)

@@ -26,6 +26,7 @@ from ml.sagas.types import saga_type
 from services.orchestrator.standing import Champion, InForce, Standing
 
 Action = Literal["go_on", "retry", "fall_back", "compensate", "hold"]
+_GIVEN_UP: Final[tuple[Action, str]] = ("compensate", "its orchestrator gives it up")
 
 SAFE_TIMEOUT_MS: Final = 30_000.0
 SAFE_ATTEMPTS: Final = 2
@@ -109,10 +110,12 @@ def advise(
     *,
     now: datetime,
     load: Mapping[str, float] | None = None,
+    giving_up: bool = False,
 ) -> Advice:
     """Return the advice for a saga of type ``name`` from its ``events`` so far, in order.
 
-    ``load`` is the number of requests in flight by participant, where the orchestrator knows it.
+    ``load`` is the number of requests in flight by participant, where the orchestrator knows it. ``giving_up``: the
+    orchestrator undoes the saga for a reason of its own (the business declined, its deadline has passed), and asks how.
     """
     defaults: list[str] = []
     policy = standing.policies.get(name)
@@ -121,7 +124,10 @@ def advise(
         defaults.append(f"policy: the warehouse does not answer ({said})" if said else "policy: none is in force")
     risk = _risk(name, events, standing, defaults)
     steps = _coming(policy, events, load or {})
-    action, because = _next(events, steps, policy, risk)
+    if giving_up:
+        action, because = _GIVEN_UP
+    else:
+        action, because = _next(events, steps, policy, risk)
     return Advice(
         saga_type=name,
         saga_id=saga_id,

@@ -80,6 +80,9 @@ class Question(BaseModel):
     load: dict[Name, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default_factory=dict, max_length=1_000, description="Requests in flight now, by participant."
     )
+    giving_up: bool = Field(
+        default=False, description="Its orchestrator will undo it whatever is advised: the plan is asked for."
+    )
 
 
 class Figures:
@@ -173,7 +176,15 @@ def application(
         events = _events(question)
         # What the question tells wins over what the stream has seen.
         load = {**live.loads, **question.load}
-        answer = advise(saga_type, question.saga_id, events, keeper.standing, now=datetime.now(UTC), load=load)
+        answer = advise(
+            saga_type,
+            question.saga_id,
+            events,
+            keeper.standing,
+            now=datetime.now(UTC),
+            load=load,
+            giving_up=question.giving_up,
+        )
         plain = _plain(answer)
         plain["explanation"] = _explanation(question, events, answer, keeper, past)
         figures.advice.labels(answer.action).inc()

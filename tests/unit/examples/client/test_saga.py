@@ -180,6 +180,7 @@ def test_the_advised_plan_of_undoing_wins_and_is_asked_for_anew() -> None:
     assert failed.value.steps == ("d",), "that one is a person's to decide"
     assert isinstance(failed.value.__context__, KeyError)
     assert undone == [("a", "void"), ("c", "refund"), ("b", None)]
+    assert [question.giving_up for question in world.adviser.questions] == [False] * 4 + [True] * 4
     assert [question.events[-1].status for question in world.adviser.questions[-4:]] == [
         "completed",
         *["compensated"] * 3,
@@ -510,6 +511,11 @@ def test_an_event_has_the_same_id_whoever_reports_it() -> None:
     one = Happened(NOON, "charge", "payment", 2, "failed")
     assert one.id("o-1") == replace(one, at=NOON.replace(hour=13), error="OSError").id("o-1")
     assert one.id("o-1") != replace(one, attempt=3).id("o-1")
+
+
+def test_a_reason_is_one_that_an_event_takes() -> None:
+    assert Declined("no\n" + "x" * 300).reason == "no " + "x" * 197
+    assert Declined("").reason == "Declined"
 
 
 @pytest.mark.parametrize(

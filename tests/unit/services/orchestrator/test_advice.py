@@ -147,3 +147,12 @@ def test_what_is_to_be_undone_is_told_where_it_is_undone_or_held() -> None:
     assert [(one.step, one.way, one.why) for one in other.compensation] == [
         ("reserve", "compensate", "reverse order: the policy has no plans")
     ]
+
+
+def test_an_orchestrator_that_gives_up_by_itself_is_told_how() -> None:
+    """A business that declines ends a saga while attempts are left."""
+    events = saga(1, charge="failed")
+    assert ask(events, standing(champion=None)).compensation == ()
+    said = ask(events, standing(champion=None), giving_up=True)
+    assert said.action == "compensate"
+    assert said.compensation
