@@ -76,9 +76,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, kafka_bootstrap: str) -> Ite
 
 
 async def _answer(attempt: Attempt) -> str:
-    if attempt.step == "charge" and attempt.saga_id.endswith("3"):
+    if attempt.step == "charge_payment" and attempt.saga_id.endswith("3"):
         raise Declined("CardDeclined")
-    if attempt.step == "charge" and attempt.number == 1 and attempt.saga_id.endswith("5"):
+    if attempt.step == "charge_payment" and attempt.number == 1 and attempt.saga_id.endswith("5"):
         raise ConnectionResetError
     return "done"
 
@@ -86,8 +86,8 @@ async def _answer(attempt: Attempt) -> str:
 async def _order(client: Client, name: str) -> None:
     try:
         async with client.saga("order", name, amount=20.0, currency="EUR", deadline_seconds=60) as saga:
-            await saga.step("reserve", "inventory", _answer, compensate=_answer)
-            await saga.step("charge", "payment", _answer, compensate=_answer)
+            await saga.step("reserve_stock", "inventory", _answer, compensate=_answer)
+            await saga.step("charge_payment", "payment", _answer, compensate=_answer)
             saga.outcome = "confirmed"
     except Declined:
         return
@@ -158,15 +158,15 @@ def test_blocking_code_and_the_bus_itself(stack: Stack) -> None:
 
     def declined(blocking: BlockingClient, name: str) -> None:
         with blocking.saga("order", name) as saga:
-            saga.step("charge", "payment", charge, compensate=lambda attempt: undone.append(attempt.step))
-            saga.step("reserve", "inventory", refuse)
+            saga.step("charge_payment", "payment", charge, compensate=lambda attempt: undone.append(attempt.step))
+            saga.step("reserve_stock", "inventory", refuse)
 
     with BlockingClient(client) as blocking:
         with blocking.saga("order", f"{run}-1", amount=5.0) as saga:
-            assert saga.step("charge", "payment", charge) == "charge once"
+            assert saga.step("charge_payment", "payment", charge) == "charge_payment once"
         with pytest.raises(Declined, match="OutOfStock"):
             declined(blocking, f"{run}-2")
-    assert undone == ["charge"]
+    assert undone == ["charge_payment"]
     events = stack.events(source, 14)
     assert [event.id.rpartition("/")[2] for event in events if event.subject == f"{run}-2"] == [
         *("started", "scheduled", "started", "completed", "scheduled", "started", "failed", "compensated", "ended")
