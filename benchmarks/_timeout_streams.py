@@ -72,8 +72,11 @@ class Stream:
     slow: NDArray[np.bool_]
 
 
-def read(folders: list[Path], most: int = 6) -> Material:
-    """Return the material of a folder of latencies and faults, or of folders of traces."""
+def read(folders: list[Path], first: int = 0, most: int = 6) -> Material:
+    """Return the material of a folder of latencies and faults, or of folders of traces.
+
+    Of traces ``most`` services are taken in the order of their calls, after the ``first`` ones.
+    """
     if len(folders) == 1 and (folders[0] / "latency.parquet").is_file():
         return _read_latency(folders[0])
     bases: dict[str, list[Base]] = {"": [], "measured": []}
@@ -86,7 +89,7 @@ def read(folders: list[Path], most: int = 6) -> Material:
         calls, faulty = _calls(files[0], folder / "fault_list.json")
         bases[""] += calls
         bases["measured"] += faulty
-    largest = sorted(bases[""], key=lambda base: -len(base.ms))[:most]
+    largest = sorted(bases[""], key=lambda base: -len(base.ms))[first : first + most]
     names = {base.participant for base in largest}
     measured = [base for base in bases["measured"] if base.participant in names]
     return Material(" and ".join(folder.name for folder in folders), {"": largest, "measured": measured})
