@@ -21,6 +21,8 @@ from ml.timeouts.recent import Recent
 #: In the past a step that never ended was waited for this many times its participant's p99.
 _PATIENCE = 30.0
 SPAN = 32.0
+#: Rounding must not cut a step whose duration never varies.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,6 @@ def _first_prices(
         levels, logs = rows.covariates[:, LEVEL].tolist(), log_ms(rows.ms).tolist()
         for name, tail, level, log in zip(rows.participant, tails, levels, logs, strict=True):
             scores.setdefault(name, []).append(offer(tail, scale_of(by_name[name], level)).price(log))
-    prices = {name: observed_quantile(np.array(own), 1.0 - target) for name, own in scores.items()}
+    prices = {name: observed_quantile(np.array(own), 1.0 - target) + _ROUNDING for name, own in scores.items()}
     usual = float(np.median(list(prices.values())))
     return {name: prices.get(name, usual) for name in by_name}

@@ -1,4 +1,4 @@
-"""Time-outs that keep a promised share of false ones: rules, model, advisor."""
+"""Time-outs that keep a promised share of false ones: tail, price, correction, advisor."""
 
 from __future__ import annotations
 
@@ -6,108 +6,131 @@ import heapq
 import json
 import math
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pytest
 
 from ml.timeouts.advisor import Advisor, Bounds
-from ml.timeouts.conformal import HIGHEST, LOWEST, Adaptive, Rule, Tracking, Window
-from ml.timeouts.model import DurationModel, StepFigures, step_figures, with_usual
+from ml.timeouts.conformal import LIMIT, Tracking
+from ml.timeouts.learning import History, Learned, learn
+from ml.timeouts.model import DurationModel, step_figures
+from ml.timeouts.price import Tail, offer
 from ml.timeouts.recent import COVARIATES, Recent
-
-RULES: dict[str, Callable[[], Rule]] = {
-    "tracking": partial(Tracking, rate=0.2),
-    "integrator": partial(Tracking, rate=0.2, integral=0.3),
-    "shrinking": partial(Tracking, rate=1.0, decay=0.6, least=0.1),
-    "aci": partial(Adaptive, rates=(0.005,)),
-    "dtaci": partial(Adaptive, rates=(0.001, 0.004, 0.016)),
-}
-every_rule = pytest.mark.parametrize("make", RULES.values(), ids=RULES.keys())
+from ml.timeouts.trees import Trees, trees_of
 
 
-def errors(rule: Rule, scores: np.ndarray, delay: int = 0) -> np.ndarray:
-    """Return which scores lie above their threshold, each outcome told ``delay`` observations later."""
-    waiting: list[tuple[float, bool]] = []
+def errors(rule: Tracking, scores: np.ndarray, delay: int = 0, names: str = "a") -> np.ndarray:
+    """Return which scores lie above their price, each outcome told ``delay`` observations later, names in turn."""
+    waiting: list[tuple[str, bool]] = []
     found = np.zeros(len(scores), dtype=bool)
     for i, score in enumerate(scores):
-        threshold = rule.threshold()
-        found[i] = score > threshold
-        waiting.append((min(float(score), threshold), bool(found[i])))
+        name = names[i % len(names)]
+        found[i] = score > rule.log_price(name)
+        waiting.append((name, bool(found[i])))
         if len(waiting) > delay:
             rule.outcome(*waiting.pop(0))
     return found
 
 
-@every_rule
-def test_the_share_of_errors_comes_to_its_target_for_exchangeable_scores(make: Callable[[], Rule]) -> None:
-    scores = np.random.default_rng(1).normal(-0.5, 0.4, 20_000)
-    assert errors(make(), scores)[2_000:].mean() == pytest.approx(0.01, abs=0.004)
-
-
-@pytest.mark.parametrize("name", ["tracking", "integrator", "aci"])
 @pytest.mark.parametrize("delay", [0, 50])
-def test_the_share_holds_under_drift_and_with_late_outcomes(name: str, delay: int) -> None:
+def test_the_share_holds_under_drift_and_with_late_outcomes(delay: int) -> None:
     random = np.random.default_rng(2)
     scores = random.normal(-0.5, 0.4, 20_000) + np.linspace(0.0, 2.5, 20_000)
     assert (scores > 0.0).mean() > 0.4  # what no correction would do
-    assert errors(RULES[name](), scores, delay).mean() == pytest.approx(0.01, abs=0.0025)
+    assert errors(Tracking({"a": 0.0}), scores, delay).mean() == pytest.approx(0.01, abs=0.0025)
 
 
 def test_tracking_keeps_its_bound_whatever_the_stream_and_the_delay() -> None:
-    rule = Tracking(rate=0.1)
     scores = np.where(np.arange(9_000) // 300 % 2, 2.0, -1.0)  # jumps that nothing foretells
-    share = errors(rule, scores, delay=10).mean()
-    assert abs(share - 0.01) <= (HIGHEST - LOWEST + 0.1) / (0.1 * 9_000)
+    share = errors(Tracking({"a": 0.0}, pooled_rate=0.1, own_rate=0.0), scores, delay=5).mean()
+    assert abs(share - 0.01) <= (2 * LIMIT + 0.1) / (0.1 * 9_000)
+
+
+def test_the_pooled_part_follows_what_a_participant_alone_sees_too_seldom() -> None:
+    scores = np.random.default_rng(3).normal(0.8, 0.4, 3_000)  # far above where the past had them
+    names = "abcdef"
+    alone = errors(Tracking(dict.fromkeys(names, 0.0), pooled_rate=0.0, own_rate=0.4), scores, names=names)
+    pooled = errors(Tracking(dict.fromkeys(names, 0.0), pooled_rate=0.3, own_rate=0.1), scores, names=names)
+    assert pooled[:600].mean() < 0.5 * alone[:600].mean()
+
+
+def test_each_participant_comes_to_the_share_by_its_own_part() -> None:
+    random = np.random.default_rng(4)
+    scores = random.normal(0.0, 0.4, 20_000)
+    scores[::2] += 1.5  # of "a" only
+    found = errors(Tracking(dict.fromkeys("ab", 0.0)), scores, names="ab")
+    assert found[::2].mean() == pytest.approx(0.01, abs=0.004)
+    assert found[1::2].mean() == pytest.approx(0.01, abs=0.004)
 
 
 def test_a_storm_of_time_outs_does_not_wind_up() -> None:
-    rule = Tracking(rate=0.2)
+    rule = Tracking({"a": 0.0})
     for _ in range(1_000):
-        rule.outcome(9.0, True)
+        rule.outcome("a", True)
+    assert rule.log_price("a") == 2 * LIMIT
     steps = 0
-    while rule.threshold() > 0.0 and steps < 5_000:
-        rule.outcome(-1.0, False)
+    while rule.log_price("a") > 0.0 and steps < 5_000:
+        rule.outcome("a", False)
         steps += 1
-    assert steps <= HIGHEST / (0.2 * 0.01) + 1
+    assert steps <= 2 * LIMIT / (0.4 * 0.01) + 1
 
 
-def test_a_cut_score_counts_as_an_error_only() -> None:
-    cut_early, cut_late = Tracking(), Tracking()
-    cut_early.outcome(0.1, True)
-    cut_late.outcome(3.0, True)
-    assert cut_early.threshold() == cut_late.threshold() > 0.0
+def test_an_error_that_is_withdrawn_leaves_nothing() -> None:
+    rule = Tracking({"a": 0.0, "b": 0.0})
+    rule.outcome("a", True)
+    assert rule.log_price("a") > rule.log_price("b") > 0.0
+    rule.withdraw("a")
+    assert rule.log_price("a") == pytest.approx(0.0)
+    assert rule.log_price("b") == pytest.approx(0.0)
 
 
-@every_rule
-def test_thresholds_stay_within_their_bounds(make: Callable[[], Rule]) -> None:
-    rule = make()
-    for _ in range(3_000):
-        rule.outcome(20.0, True)
-    assert rule.threshold() <= HIGHEST
-    for _ in range(30_000):
-        rule.outcome(-20.0, False)
-    assert rule.threshold() >= LOWEST
+def test_a_price_that_was_learned_anew_takes_over_no_correction() -> None:
+    rule, same, other = Tracking({"a": 0.0}), Tracking({"a": 0.0}), Tracking({"a": 1.0})
+    rule.outcome("a", True)
+    same.load(rule.save())
+    other.load(rule.save())
+    assert same.log_price("a") == rule.log_price("a")
+    assert other.log_price("a") == 1.0
 
 
-@every_rule
-def test_a_restored_rule_goes_on_as_if_nothing_had_happened(make: Callable[[], Rule]) -> None:
-    scores = np.random.default_rng(3).normal(-0.3, 0.5, 800)
-    rule, other = make(), make()
-    errors(rule, scores)
-    other.load(json.loads(json.dumps(rule.save())))
-    assert other.threshold() == rule.threshold()
-    assert (errors(rule, scores) == errors(other, scores)).all()
+def test_one_price_cuts_a_given_share_with_less_waiting_than_one_quantile() -> None:
+    tails = [Tail(0.0, 1.2), Tail(0.0, 4.0), Tail(1.0, 2.0)]
+
+    def survival(tail: Tail, at: float) -> float:
+        return 0.1 * math.exp(-tail.index * (at - tail.start))
+
+    waited = sum(math.exp(tail.quantile(math.log(0.01))) for tail in tails)
+    low, high = -5.0, 15.0  # the price that cuts 1 % over all
+    for _ in range(60):
+        price = (low + high) / 2
+        share = sum(survival(tail, offer(tail, 0.0).timeout(price)) for tail in tails) / 3
+        low, high = (price, high) if share > 0.01 else (low, price)
+    assert sum(math.exp(offer(tail, 0.0).timeout(price)) for tail in tails) < 0.9 * waited
 
 
-def test_a_window_is_sorted_and_lets_the_oldest_go() -> None:
-    window = Window(3)
-    for score in (5.0, 1.0, 3.0, 2.0):
-        window.add(score)
-    assert window.ordered == [1.0, 2.0, 3.0]
-    assert window.upper(0.5) == 2.0
-    assert window.upper(0.0) > 3.0  # beyond what was seen
-    assert window.above(2.0) == pytest.approx(2 / 3)
+def test_the_offer_is_where_waiting_longer_stops_to_pay() -> None:
+    tail, price = Tail(0.5, 1.7), 40.0
+
+    def cost(log_ms: float) -> float:
+        return math.exp(log_ms) / 9.0 + price * 0.1 * math.exp(-tail.index * (log_ms - tail.start))
+
+    best = offer(tail, math.log(9.0)).timeout(math.log(price))
+    assert cost(best) < min(cost(best - 0.01), cost(best + 0.01))
+    assert offer(tail, math.log(9.0)).price(best) == pytest.approx(math.log(price))
+
+
+def test_trees_answer_as_scikit_learn_does() -> None:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    random = np.random.default_rng(5)
+    rows = random.normal(size=(2_000, 4))
+    fitted = HistGradientBoostingRegressor(loss="quantile", quantile=0.9, max_iter=20, max_leaf_nodes=15)
+    fitted.fit(rows, rows[:, 0] * rows[:, 1] + random.normal(size=2_000))
+    trees = trees_of(fitted, rows)
+    restored = Trees.restore(json.loads(json.dumps(trees.save())))
+    expected = fitted.predict(rows[:200])
+    assert trees.many(rows[:200]) == pytest.approx(expected)
+    assert [restored.one(row) for row in rows[:200].tolist()] == pytest.approx(expected)
 
 
 def past(count: int = 4_000, seed: int = 0) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
@@ -145,30 +168,15 @@ def play(
 
 
 @pytest.fixture(scope="module")
-def learned() -> tuple[DurationModel, dict[tuple[str, str], StepFigures]]:
-    participant, step, start, ms = past()
-    figures = step_figures(participant, step, ms)
-    advisor = Advisor(DurationModel(), figures, rule=Tracking)
-    rows = []
-    queue: list[tuple[float, int]] = []
-    for i in range(len(ms)):
-        while queue and queue[0][0] <= start[i]:
-            _, done = heapq.heappop(queue)
-            advisor.ended(done, float(ms[done]))
-        prepared = advisor.prepare(i, participant[i], step[i], float(start[i]))
-        assert prepared is not None
-        rows.append(prepared)
-        heapq.heappush(queue, (start[i] + ms[i] / 1000, i))
-    covariates = np.array([one.covariates for one in rows])
-    model = DurationModel(rounds=8).fit(covariates, ms, np.array([one.base for one in rows]))
-    return model, with_usual(figures, participant, covariates[:, 3])
+def learned() -> Learned:
+    return learn([History(*past())], DurationModel(rounds=8))
 
 
-def advisor_of(learned: tuple[DurationModel, dict[tuple[str, str], StepFigures]], **more: object) -> Advisor:
-    return Advisor(learned[0], learned[1], Bounds(floor_ms=1.0), partial(Tracking, rate=0.2), **more)  # type: ignore[arg-type]
+def advisor_of(learned: Learned) -> Advisor:
+    return Advisor(learned, Bounds(floor_ms=1.0))
 
 
-def test_the_promise_holds_on_later_steps_and_each_step_has_its_own_time_out(learned) -> None:  # type: ignore[no-untyped-def]
+def test_the_promise_holds_on_later_steps_and_each_step_has_its_own_time_out(learned: Learned) -> None:
     data = past(1_500, seed=5)
     given = np.array(play(advisor_of(learned), data))
     assert (data[3] > given).mean() == pytest.approx(0.01, abs=0.006)
@@ -176,16 +184,17 @@ def test_the_promise_holds_on_later_steps_and_each_step_has_its_own_time_out(lea
     assert np.median(given[quick]) < 0.3 * np.median(given[(np.array(data[0]) == "pay") & ~quick])
 
 
-def test_a_participant_slower_than_ever_gets_longer_time_outs(learned) -> None:  # type: ignore[no-untyped-def]
+def test_a_participant_slower_than_ever_gets_longer_time_outs(learned: Learned) -> None:
     participant, step, start, ms = past(1_000, seed=6)
     ms = np.where(np.arange(1_000) >= 500, ms * 8.0, ms)
     given = np.array(play(advisor_of(learned), (participant, step, start, ms)))
     assert (ms > given)[750:].mean() < 0.05
-    fixed = np.array([learned[1][key].tail + learned[1][key].median for key in zip(participant, step, strict=True)])
+    own = [learned.figures[key] for key in zip(participant, step, strict=True)]
+    fixed = np.array([one.tail + one.median for one in own])
     assert (ms > np.exp(fixed))[750:].mean() > 0.5
 
 
-def test_the_future_changes_no_earlier_time_out(learned) -> None:  # type: ignore[no-untyped-def]
+def test_the_future_changes_no_earlier_time_out(learned: Learned) -> None:
     data = past(600, seed=7)
     changed = data[3].copy()
     changed[400:] *= 50.0
@@ -199,7 +208,7 @@ def test_the_future_changes_no_earlier_time_out(learned) -> None:  # type: ignor
     assert first[401:] != second[401:]
 
 
-def test_a_restored_advisor_goes_on_as_if_nothing_had_happened(learned) -> None:  # type: ignore[no-untyped-def]
+def test_a_restored_advisor_goes_on_as_if_nothing_had_happened(learned: Learned) -> None:
     data = past(500, seed=8)
     one, other = advisor_of(learned), advisor_of(learned)
     play(one, data, 0, 300)
@@ -208,16 +217,31 @@ def test_a_restored_advisor_goes_on_as_if_nothing_had_happened(learned) -> None:
     assert other.save() == one.save()
 
 
-def test_a_state_of_another_rule_is_refused(learned) -> None:  # type: ignore[no-untyped-def]
-    other = Advisor(learned[0], learned[1], rule=Adaptive)
-    with pytest.raises(ValueError, match="Tracking"):
-        other.restore(advisor_of(learned).save())
+def test_what_was_learned_is_saved_as_json(learned: Learned) -> None:
+    data = past(200, seed=8)
+    restored = Learned.restore(json.loads(json.dumps(learned.save())))
+    assert play(advisor_of(restored), data) == play(advisor_of(learned), data)
+
+
+def test_many_predictions_at_once_are_those_of_one_at_a_time(learned: Learned) -> None:
+    rows = np.random.default_rng(6).normal(size=(50, 3 + len(COVARIATES)))
+    one_by_one = [learned.model.tail(row, 0.5) for row in rows.tolist()]
+    for one, other in zip(learned.model.tails(rows, np.full(50, 0.5)), one_by_one, strict=True):
+        assert one.start == pytest.approx(other.start)
+        assert one.index == pytest.approx(other.index)
+
+
+def test_a_state_of_another_form_is_refused(learned: Learned) -> None:
+    with pytest.raises(ValueError, match="form 1"):
+        advisor_of(learned).restore(advisor_of(learned).save() | {"form": 1})
 
 
 @pytest.mark.parametrize(
     ("participant", "step", "reason"), [("new", "quick", "unknown participant"), ("pay", "new", "unknown step")]
 )
-def test_what_is_unknown_gets_the_default_and_is_marked(learned, participant, step, reason) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_unknown_gets_the_default_and_is_marked(
+    learned: Learned, participant: str, step: str, reason: str
+) -> None:
     advisor = advisor_of(learned)
     advice = advisor.advise(1, participant, step, 0.0)
     assert (advice.timeout_ms, advice.known, advice.reason) == (30_000.0, False, reason)
@@ -225,9 +249,9 @@ def test_what_is_unknown_gets_the_default_and_is_marked(learned, participant, st
     assert advisor.save() == advisor_of(learned).save()
 
 
-def test_bounds_hold_and_are_told(learned) -> None:  # type: ignore[no-untyped-def]
-    low = Advisor(learned[0], learned[1], Bounds(floor_ms=5_000.0, default_ms=6_000.0)).advise(1, "pay", "quick", 0.0)
-    high = Advisor(learned[0], learned[1], Bounds(1.0, cap_ms=3.0, default_ms=2.0)).advise(1, "pay", "quick", 0.0)
+def test_bounds_hold_and_are_told(learned: Learned) -> None:
+    low = Advisor(learned, Bounds(floor_ms=5_000.0, default_ms=6_000.0)).advise(1, "pay", "quick", 0.0)
+    high = Advisor(learned, Bounds(1.0, cap_ms=3.0, default_ms=2.0)).advise(1, "pay", "quick", 0.0)
     assert (low.timeout_ms, low.bound) == (5_000.0, "floor")
     assert high.timeout_ms == pytest.approx(3.0)
     assert high.bound == "cap"
@@ -235,10 +259,10 @@ def test_bounds_hold_and_are_told(learned) -> None:  # type: ignore[no-untyped-d
         Bounds(floor_ms=10.0, cap_ms=5.0)
 
 
-def test_bad_input_is_refused(learned) -> None:  # type: ignore[no-untyped-def]
+def test_bad_input_is_refused(learned: Learned) -> None:
     advisor = advisor_of(learned)
     advisor.advise(1, "pay", "quick", 0.0)
-    with pytest.raises(ValueError, match="open already"):
+    with pytest.raises(ValueError, match="in use already"):
         advisor.advise(1, "pay", "quick", 0.0)
     with pytest.raises(ValueError, match="milliseconds"):
         advisor.ended(1, math.nan)
@@ -247,16 +271,56 @@ def test_bad_input_is_refused(learned) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="finite"):
         DurationModel().fit(np.zeros((300, 3 + len(COVARIATES))), np.full(300, np.inf), np.zeros(300))
     with pytest.raises(ValueError, match="not fitted"):
-        DurationModel().predict(np.zeros((1, 3 + len(COVARIATES))), np.zeros(1))
+        DurationModel().tail([0.0] * (3 + len(COVARIATES)), 0.0)
+    with pytest.raises(ValueError, match="order"):
+        History(["a", "a"], ["s", "s"], np.array([1.0, 0.0]), np.ones(2))
+    with pytest.raises(ValueError, match="durations"):
+        History(["a"], ["s"], np.zeros(1), np.array([math.nan]))
+    with pytest.raises(ValueError, match="share"):
+        Advisor(learned, target=1.0)
 
 
-def test_a_dropped_attempt_teaches_nothing(learned) -> None:  # type: ignore[no-untyped-def]
+def test_a_dropped_attempt_teaches_nothing(learned: Learned) -> None:
     advisor = advisor_of(learned)
     advisor.advise(1, "pay", "quick", 0.0)
-    rule = advisor.rules["pay"].save()
+    price = advisor.correction.log_price("pay")
     advisor.dropped(1)
-    assert advisor.rules["pay"].save() == rule
+    assert advisor.correction.log_price("pay") == price
     assert advisor.recent["pay"].covariates(0.0)[COVARIATES.index("concurrent")] == 0.0
+
+
+@pytest.mark.parametrize(("tell", "kept"), [("ended", True), ("never_ended", False)])
+def test_a_late_answer_confirms_an_error_and_a_hang_takes_it_back(learned: Learned, tell: str, kept: bool) -> None:
+    advisor = advisor_of(learned)
+    price = advisor.correction.log_price("pay")
+    advisor.advise(1, "pay", "quick", 0.0)
+    advisor.gave_up(1, 100.0)
+    call: Callable[..., None] = getattr(advisor, tell)
+    call(*((1, 500.0) if tell == "ended" else (1,)))
+    call(*((1, 500.0) if tell == "ended" else (1,)))  # once is enough
+    assert (advisor.correction.log_price("pay") > price + 0.1) is kept
+
+
+def test_hangs_among_steps_as_fast_as_ever_do_not_lengthen_time_outs_without_end(learned: Learned) -> None:
+    advisor, random = advisor_of(learned), np.random.default_rng(9)
+    before = advisor.advise(-1, "pay", "quick", 0.0).timeout_ms
+    advisor.dropped(-1)
+    given = before
+    for i in range(400):
+        given = advisor.advise(i, "pay", "quick", 5.0 * i).timeout_ms
+        if random.random() < 0.4:
+            advisor.gave_up(i, given)
+        else:
+            advisor.ended(i, 20.0 * random.lognormal(0, 0.4))
+    assert given < 15 * before
+
+
+def test_load_that_is_told_takes_the_place_of_what_is_counted() -> None:
+    recent = Recent()
+    recent.started(1, 0.0, 0.0)
+    concurrent = COVARIATES.index("concurrent")
+    assert recent.covariates(0.0)[concurrent] == 1.0
+    assert recent.covariates(0.0, load=17.0)[concurrent] == 17.0
 
 
 def test_a_step_under_way_counts_with_its_age() -> None:
@@ -267,6 +331,23 @@ def test_a_step_under_way_counts_with_its_age() -> None:
     assert recent.covariates(1.0)[oldest] == pytest.approx(math.log(100.0))
 
 
-def test_a_step_seen_too_seldom_is_unknown() -> None:
-    figures = step_figures(["pay"] * 25, ["quick"] * 22 + ["rare"] * 3, np.arange(1.0, 26.0))
-    assert set(figures) == {("pay", "quick")}
+def test_a_step_seen_too_seldom_has_its_participants_figures() -> None:
+    figures = step_figures(
+        ["pay"] * 25 + ["new"] * 3, ["quick"] * 22 + ["rare"] * 3 + ["one"] * 3, np.arange(1.0, 29.0)
+    )
+    assert set(figures) == {("pay", "quick"), ("pay", "rare")}
+    assert figures["pay", "rare"].median == pytest.approx(math.log(13.0))
+
+
+def test_durations_that_never_vary_are_learned() -> None:
+    count = 400
+    history = History(["a"] * count, ["s"] * count, np.arange(float(count)), np.full(count, 50.0))
+    advice = Advisor(learn([history], DurationModel(rounds=3)), Bounds(floor_ms=1.0)).advise(1, "a", "s", 1e4)
+    assert 50.0 < advice.timeout_ms < 500.0
+
+
+def test_steps_that_hung_in_the_past_are_learned_from() -> None:
+    participant, step, start, ms = past(1_000)
+    ms[::50] = np.inf
+    learned = learn([History(participant, step, start, ms)], DurationModel(rounds=3))
+    assert all(map(math.isfinite, learned.start.values()))
