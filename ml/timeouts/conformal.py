@@ -14,7 +14,7 @@ from typing import Any
 #: paid back for hours.
 LIMIT = 3.0
 #: What an error adds to the log price, for all participants and for its own.
-POOLED_RATE, OWN_RATE = 0.3, 0.1
+POOLED_RATE, OWN_RATE = 0.3, 0.05
 
 
 @dataclass(slots=True)

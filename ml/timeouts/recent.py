@@ -116,7 +116,8 @@ class Recent:
     def restore(cls, saved: Mapping[str, Any]) -> Recent:
         """Return what ``save`` saved."""
         figures = {
-            name: float(saved[name]) for name in ("span", "level", "slow", "spread", "last", "answered", "cutting", "arrivals")
+            name: float(saved[name])
+            for name in ("span", "level", "slow", "spread", "last", "answered", "cutting", "arrivals")
         }
         at = saved["arrived_at"]
         under_way = {int(ticket): (float(began), float(base)) for ticket, began, base in saved["under_way"]}

@@ -58,7 +58,7 @@ def test_each_participant_comes_to_the_share_by_its_own_part() -> None:
     random = np.random.default_rng(4)
     scores = random.normal(0.0, 0.4, 20_000)
     scores[::2] += 1.5  # of "a" only
-    found = errors(Tracking(dict.fromkeys("ab", 0.0)), scores, names="ab")
+    found = errors(Tracking(dict.fromkeys("ab", 0.0), own_rate=0.2), scores, names="ab")
     assert found[::2].mean() == pytest.approx(0.01, abs=0.004)
     assert found[1::2].mean() == pytest.approx(0.01, abs=0.004)
 
@@ -72,7 +72,7 @@ def test_a_storm_of_time_outs_does_not_wind_up() -> None:
     while rule.log_price("a") > 0.0 and steps < 5_000:
         rule.outcome("a", False)
         steps += 1
-    assert steps <= 2 * LIMIT / (0.4 * 0.01) + 1
+    assert steps <= 2 * LIMIT / (0.35 * 0.01) + 1
 
 
 def test_an_error_that_is_withdrawn_leaves_nothing() -> None:
