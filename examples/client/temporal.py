@@ -102,7 +102,7 @@ class SagaInterceptor(Interceptor):
             advice = await saga.ask()
             await self._client.settled()
             return {
-                f"{step}@{participant}": [policy.timeout, policy.attempts]
+                f"{step}@{participant}": [policy.timeout, policy.attempts, policy.backoff]
                 for step, participant in self._places()
                 if (policy := advice.step(step, participant)).known
             }
@@ -282,7 +282,10 @@ class _Outbound(WorkflowOutboundInterceptor):
             # The worker gives up at the time-out that holds by then; this one is for a worker that has died.
             advised = timedelta(seconds=policy[0]) * 2
             input.start_to_close_timeout = min(advised, input.start_to_close_timeout or advised)
-            input.retry_policy = input.retry_policy or RetryPolicy(maximum_attempts=max(1, int(policy[1])))
+            # An attempt says itself when the next one is due; the interval is for those that say nothing any more.
+            interval = timedelta(seconds=max(0.001, policy[2]))
+            advised_retries = RetryPolicy(initial_interval=interval, maximum_attempts=max(1, int(policy[1])))
+            input.retry_policy = input.retry_policy or advised_retries
         handle = super().start_activity(input)
         handle.add_done_callback(partial(state.note, step))
         return handle
