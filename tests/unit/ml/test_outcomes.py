@@ -23,15 +23,15 @@ def bins(seed: int, *, first: int, hours: int, effect: float = 0.0) -> Bins:
 
 def test_intervals_hold_what_is_true_and_an_effect_is_found() -> None:
     inside = found = 0
-    for seed in range(40):
+    for seed in range(20):
         before = bins(seed, first=0, hours=96)
         same = estimate(before, bins(1000 + seed, first=96 + 12, hours=4), draws=150)
         inside += same.low <= 0.0 <= same.high
         better = estimate(before, bins(2000 + seed, first=96 + 12, hours=4, effect=-0.05), draws=150)
         found += better.high < 0
         assert same.method == METHOD
-    assert inside >= 33  # 38 expected; four standard deviations below
-    assert found >= 30
+    assert inside >= 15  # 19 expected; four standard deviations below
+    assert found >= 14
 
 
 def test_a_busy_hour_is_no_effect() -> None:

@@ -74,7 +74,7 @@ class World:
 def test_a_burst_is_requested_once_then_its_policy_when_it_has_landed() -> None:
     world = World(burst_quiet_seconds=60.0)
     world.send(2000)
-    for _ in range(8):
+    for _ in range(3):
         assert not world.tick()
     world.share = 0.7
     began = world.now
@@ -91,10 +91,10 @@ def test_a_burst_is_requested_once_then_its_policy_when_it_has_landed() -> None:
     assert (policy.job_name, policy.run_key) == ("policy_after_burst", f"{wanted.run_key}/policy")
     assert "have landed" in policy.tags["isthmus/reason"]
     # It goes on for minutes: still the same burst. Then a minute as usual, and there may be another.
-    for _ in range(20):
+    for _ in range(8):
         assert not world.tick()
     world.share = 0.1
-    for _ in range(10):
+    for _ in range(7):
         assert not world.tick()
     world.share = 0.7
     again, at_once = world.tick()  # it has landed already
