@@ -6,6 +6,7 @@ from them for a saga (:mod:`services.orchestrator.advice`).
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -132,8 +133,15 @@ class Keeper:
         self._read_at = time.monotonic()
 
     def _run(self) -> None:
+        first = True
         while not self._stop.is_set():
             self.renew()
+            if first:
+                # Half a million objects of libraries are there for good by now. To look through them again for garbage
+                # takes some hundred milliseconds, in which no question is answered.
+                gc.collect()
+                gc.freeze()
+                first = False
             self._stop.wait(self._seconds)
 
     @staticmethod

@@ -193,7 +193,7 @@ def main() -> int:
         questions = Path(name) / "questions.json"
         questions.write_bytes(orjson.dumps([one.decode() for one in bodies]))
         problems = differences(address, made, bodies)
-        for rate, busy, clients in ((given.rate, 0, 200), (4 * given.rate, 1, 400)):
+        for rate, busy, clients in ((given.rate, 0, 60), (4 * given.rate, 1, 400)):
             say(f"k6: {rate} requests a second")
             loaded = run(
                 "advice.js", Path(name), base_url=address, token=TOKEN, saga_type=ORDER.name, questions=questions,
