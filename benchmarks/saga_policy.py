@@ -120,7 +120,8 @@ def _tune(materials: Sequence[Material], shape: Shape, pool: ProcessPoolExecutor
         "developers_seeds": list(DEVELOPERS),
         "patience_s": shape.patience,
         "minutes": round((time.monotonic() - began) / 60, 1),
-        "settings": found,
+        # As they stand in the code, where they are the defaults.
+        "settings": {arm: {name: float(f"{value:.3g}") for name, value in one.items()} for arm, one in found.items()},
     }
     TUNED.write_text(json.dumps(written, indent=2) + "\n")
 

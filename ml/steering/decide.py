@@ -23,17 +23,17 @@ from ml.steering.line import Line
 class Rules:
     """How cautious the decision is; tuned on the past."""
 
-    hopeless: float = 0.06
+    hopeless: float = 0.0157
     """Share of successes below which sagas wait for a probe."""
-    probe: float = 1.0
+    probe: float = 1.91
     """Seconds between probes."""
-    pause: float = 0.4
+    pause: float = 0.0708
     """Seconds before a further attempt where half of them succeed; more where fewer do."""
-    last: float = 2.0
+    last: float = 0.687
     """Time-outs left, below which a saga tries in any case."""
-    late: float = 2.0
+    late: float = 0.175
     """Of the time that a saga's remaining steps are expected to take: with less left it is given up."""
-    slack: float = 1.5
+    slack: float = 1.95
     """How many of those who wait are called for a free place: not all of them ask at that moment."""
 
 

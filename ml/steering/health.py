@@ -22,17 +22,17 @@ ANSWERED: Final = ("ok", "declined")
 class Habits:
     """How quickly figures follow what is seen; tuned on the past (``benchmarks/saga_policy.py --tune``)."""
 
-    memory: float = 8.0
+    memory: float = 23.8
     """Attempts over which the share of successes is averaged, exponentially."""
-    tail: float = 0.985
+    tail: float = 0.989
     """Share of attempts that are to end within their time-out."""
-    pace: float = 0.2
+    pace: float = 0.0604
     """Step of the time-out's logarithm after an attempt that was cut."""
-    cut: float = 0.6
+    cut: float = 0.682
     """What is left of the limit after a refusal or a time-out."""
     first_limit: float = 32.0
     """Attempts in flight that are allowed before anything is known."""
-    longest: float = 20.0
+    longest: float = 36.4
     """A time-out is at most this many times the step's p99 of the past."""
 
 

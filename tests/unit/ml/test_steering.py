@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from ml.steering.decide import Rules, Steering
 from ml.steering.health import Habits, Health, Outcome
 from ml.steering.line import Line
 
+QUICK = Habits(memory=8.0, tail=0.985, pace=0.2, cut=0.6, longest=20.0)
+"""Figures that follow soon: tests hold whatever was tuned."""
+
 
 def steering(**rules: float) -> Steering:
-    return Steering({"payment": 1.0}, lambda: 0.5, rules=Rules(**rules))
+    return Steering({"payment": 1.0}, lambda: 0.5, rules=Rules(**rules), habits=QUICK)
 
 
 def feed(health: Health, outcome: Outcome, times: int, *, at: float = 0.0, took: float = 0.1) -> float:
@@ -27,7 +31,7 @@ def feed(health: Health, outcome: Outcome, times: int, *, at: float = 0.0, took:
 
 
 def test_the_time_out_grows_where_attempts_are_cut_and_comes_back() -> None:
-    health = Health(Habits(), 1.0)
+    health = Health(QUICK, 1.0)
     at = feed(health, "timed_out", 10, took=1.0)
     high = health.timeout
     assert high > 4.0
@@ -36,32 +40,32 @@ def test_the_time_out_grows_where_attempts_are_cut_and_comes_back() -> None:
 
 
 def test_the_time_out_has_bounds() -> None:
-    health = Health(Habits(longest=8.0), 1.0)
+    health = Health(replace(QUICK, longest=8.0), 1.0)
     feed(health, "timed_out", 500, took=1.0)
     assert health.timeout == pytest.approx(8.0)
 
 
 def test_the_share_of_cut_attempts_is_the_promised_one() -> None:
     random = np.random.default_rng(4)
-    health, cut, at = Health(Habits(pace=0.1), 4.0), 0, 0.0
+    health, cut, at = Health(replace(QUICK, pace=0.1), 4.0), 0, 0.0
     durations = random.lognormal(0.0, 1.0, 20_000)
     for took in durations.tolist():
         ticket, limit = health.sent(at), health.timeout
         health.ended(ticket, at + min(took, limit), "timed_out" if took > limit else "ok")
         cut += took > limit
         at += 1.0
-    assert cut / len(durations) == pytest.approx(1 - Habits().tail, abs=0.002)
+    assert cut / len(durations) == pytest.approx(1 - QUICK.tail, abs=0.002)
 
 
 def test_errors_say_nothing_of_what_it_bears() -> None:
-    health = Health(Habits(), 1.0)
+    health = Health(QUICK, 1.0)
     feed(health, "error", 50)
-    assert health.limit == Habits().first_limit
+    assert health.limit == QUICK.first_limit
     assert health.success < 0.01
 
 
 def test_a_burst_of_time_outs_cuts_the_limit_once() -> None:
-    health = Health(Habits(cut=0.5, first_limit=16.0), 1.0)
+    health = Health(replace(QUICK, cut=0.5, first_limit=16.0), 1.0)
     tickets = [health.sent(0.0) for _ in range(16)]
     for ticket in tickets[:8]:
         health.ended(ticket, 1.0, "timed_out")
@@ -69,7 +73,7 @@ def test_a_burst_of_time_outs_cuts_the_limit_once() -> None:
 
 
 def test_the_limit_recovers_from_one() -> None:
-    health = Health(Habits(), 1.0)
+    health = Health(QUICK, 1.0)
     feed(health, "refused", 60)
     assert health.limit < 2.0
     at = 100.0
@@ -82,14 +86,14 @@ def test_the_limit_recovers_from_one() -> None:
 
 
 def test_an_attempt_that_was_cut_short_tells_nothing() -> None:
-    health = Health(Habits(), 1.0)
+    health = Health(QUICK, 1.0)
     ticket = health.sent(0.0)
     health.ended(ticket, 0.01, "timed_out", cut_short=True)
-    assert (health.success, health.stretch, health.limit) == (1.0, 0.0, Habits().first_limit)
+    assert (health.success, health.stretch, health.limit) == (1.0, 0.0, QUICK.first_limit)
 
 
 def test_an_outage_holds_all_but_a_probe() -> None:
-    steer = steering(probe=1.0)
+    steer = steering(probe=1.0, hopeless=0.06)
     at = feed(steer.health["payment"], "refused", 60, took=0.01)
     moves = [steer.decide("payment", saga, at + 2.0, deadline=at + 300, attempts=1, asked=1).what for saga in range(20)]
     assert moves[0] == "send"
@@ -161,12 +165,12 @@ def test_a_line_keeps_each_once_and_in_order(steps: list[tuple[int, float, bool]
     )
 )
 def test_figures_stay_within_bounds(course: list[tuple[Outcome, float]]) -> None:
-    health, at = Health(Habits(), 2.0), 0.0
+    health, at = Health(QUICK, 2.0), 0.0
     for outcome, took in course:
         ticket = health.sent(at)
         health.ended(ticket, at + took, outcome)
         at += took / 2
         assert 0.0 <= health.success <= 1.0
         assert health.limit >= 1.0
-        assert math.exp(-1.0) * 2.0 - 1e-9 <= health.timeout <= Habits().longest * 2.0 + 1e-9
+        assert math.exp(-1.0) * 2.0 - 1e-9 <= health.timeout <= QUICK.longest * 2.0 + 1e-9
         assert health.flying == len(health.sent_at) == 0

@@ -50,7 +50,7 @@ def test_the_policy_says_what_is_usual_and_a_new_one_is_heard() -> None:
 def test_an_outage_is_seen_across_sagas_and_its_end_too() -> None:
     clock = Clock()
     turns = Turns(lambda: standing(1_000.0), clock=clock, seed=1)
-    for number in range(60):
+    for number in range(300):
         turn = asks(turns, saga=f"o-{number}")
         if turn.ticket is not None:
             turns.tell("payment", turn.ticket, "refused")
