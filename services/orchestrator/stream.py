@@ -55,6 +55,7 @@ _BUDGET: Final = 0.05
 _FIRST_DELAY: Final = 0.2
 _LONGEST_DELAY: Final = 10.0
 _CLOSE_WAIT: Final = 5.0
+_TWIN: Final = "another advice service may have the same ISTHMUS_ADVICE_INSTANCE"
 
 
 class StreamFigures:
@@ -126,21 +127,23 @@ class Stream:
             pass
         delay = _FIRST_DELAY
         while not self._stop.is_set():
-            began = time.monotonic()
+            began, fenced = time.monotonic(), False
             try:
                 self._kafka.ensure_topics()
                 _Life(self).run()
             except Fenced:
-                self.problem = "another advice service has the same ISTHMUS_ADVICE_INSTANCE"
-                log.error("the stream has ended: %s", self.problem)
-                return
+                # The broker says the same of a twin and, after it was killed, of this one's own membership from before.
+                # Of two twins each ends the other's turn; that is seen at /ready, and neither is silent for ever.
+                self._failed(_TWIN)
+                self.problem, fenced = _TWIN, True
             except (ClientsFailed, KafkaError, KafkaException) as error:
                 self._failed(type(error).__name__ if isinstance(error, KafkaException) else str(error))
             except Exception as error:  # noqa: BLE001 (a defect must not end the stream; its text may hold a payload)
                 self._failed(type(error).__name__)
             finally:
                 self.loads, self.figures.sagas, self.figures.waiting, self.figures.lag = {}, 0, 0, {}
-            delay = _FIRST_DELAY if time.monotonic() - began > _LONGEST_DELAY else min(_LONGEST_DELAY, delay * 2)
+            lived = time.monotonic() - began > _LONGEST_DELAY and not fenced
+            delay = _FIRST_DELAY if lived else min(_LONGEST_DELAY, delay * 2)
             self._stop.wait(delay)
 
     def _failed(self, why: str) -> None:

@@ -7,6 +7,7 @@ import re
 import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from resources.kafka import KafkaResource
 from resources.redis import RedisResource
 from resources.registry import ModelVersion
 from resources.settings import Settings
+from services.orchestrator import stream as stream_module
 from services.orchestrator.judging import Judge, Notice
 from services.orchestrator.keys import LEASE_SECONDS, PolicyKeys, key_of, keys_of
 from services.orchestrator.live import Live
@@ -32,6 +34,7 @@ from services.orchestrator.steering import Turns
 from services.orchestrator.stream import Stream
 from services.orchestrator.web import Figures
 from services.orchestrator.wire import Told, told
+from services.router.clients import Fenced
 from tests.conftest import ROOT
 from tests.integration.orchestrator.world import ACTION, model
 
@@ -367,6 +370,35 @@ def test_a_key_goes_with_its_policy_and_beyond_that_it_is_marked_and_short_lived
     fields, ends = keys_of({"order": POLICY}, POLICY.valid_to)["isthmus:policy:order:charge:payment"]
     assert fields["stale"] == "1"
     assert ends == (POLICY.valid_to.timestamp() + LEASE_SECONDS) * 1000
+
+
+# The stream
+
+
+def test_a_stream_that_was_fenced_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    lives, seen = list[str](), Event()
+
+    class Life:
+        def __init__(self, of: Stream) -> None:
+            self.of = of
+
+        def run(self) -> None:
+            lives.append(self.of.problem or "")
+            if len(lives) < 3:
+                raise Fenced
+            seen.set()
+            self.of._stop.wait(10)
+
+    monkeypatch.setattr(stream_module, "_Life", Life)
+    monkeypatch.setattr(KafkaResource, "ensure_topics", lambda self, *topics: None)
+    keeper = Keeper(None, None, None)  # type: ignore[arg-type]  # nothing is read
+    keeper._read_at = 0.0
+    stream = Stream(KafkaResource(), keeper, most_sagas=1, read_back=0)
+    stream.start()
+    assert seen.wait(10)
+    stream.close()
+    assert "ISTHMUS_ADVICE_INSTANCE" in lives[-1]
+    assert stream.figures.restarts == 2
 
 
 # Figures
