@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 
+#: librdkafka's names for what a broker says that cannot answer now.
+_SOON_OVER = frozenset(
+    {
+        *("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "REQUEST_TIMED_OUT"),
+        # A broker that has just come back, or a topic that was just made: the error object does not call it retriable.
+        *("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS"),
+    }
+)
 #: librdkafka's names for "what you ask for is not there (any more)".
 GONE = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "OFFSET_OUT_OF_RANGE"})
 
@@ -208,6 +216,6 @@ def typed(error: Any) -> KafkaError:
     text, name = cause.str() or str(cause), cause.name()
     if name in GONE:
         return RangeGone(text)
-    if cause.retriable() or name in ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "REQUEST_TIMED_OUT"):
+    if cause.retriable() or name in _SOON_OVER:
         return KafkaUnavailable(f"{name}: {text}")
     return KafkaError(f"{name}: {text}")
