@@ -185,9 +185,13 @@ def _closer(faults: list[Fault]) -> tuple[Fault, ...]:
 
 
 def _seconds(column: pd.Series) -> Floats:
-    if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy(dtype=np.float64)
-    return pd.to_datetime(column, utc=True).astype("int64").to_numpy(dtype=np.float64) / 1e9
+    """Return times as seconds; numbers that can only be an epoch's milli-, micro- or nanoseconds are read as such."""
+    if not pd.api.types.is_numeric_dtype(column):
+        moments = pd.to_datetime(column, utc=True)
+        return (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=np.float64)
+    numbers = column.to_numpy(dtype=np.float64)
+    most = float(np.max(np.abs(numbers), initial=0.0))
+    return numbers / next((unit for least, unit in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)) if most >= least), 1.0)
 
 
 def _is_slow(regime: str) -> bool:

@@ -132,10 +132,12 @@ def result(figures: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     random = np.random.default_rng(0)
     draws = random.integers(0, len(fails["tuned"]), (4000, len(fails["tuned"])))
 
-    def reduction(arm: str, against: str) -> dict[str, float]:
+    def reduction(arm: str, against: str) -> dict[str, float | None]:
+        if not fails[against].sum():
+            return {"value": None, "low": None, "high": None}  # nothing failed there: nothing to reduce
         theirs = fails[against][draws].sum(axis=1)
         shares = 1.0 - fails[arm][draws].sum(axis=1) / np.maximum(theirs, 1.0)
-        value = 1.0 - fails[arm].sum() / max(fails[against].sum(), 1.0)
+        value = 1.0 - fails[arm].sum() / fails[against].sum()
         low, high = np.quantile(shares, [0.025, 0.975])
         return {"value": float(value), "low": float(low), "high": float(high)}
 

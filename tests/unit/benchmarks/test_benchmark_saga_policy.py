@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,22 @@ def test_a_folder_is_read_and_its_calm_cut_short(folder: Path, capsys: pytest.Ca
     assert "nobody" in said
 
 
+@pytest.mark.parametrize("form", ["us", "ns", "text", "epoch milliseconds"])
+def test_times_of_a_schedule_in_other_forms(folder: Path, form: str) -> None:
+    table = pd.read_parquet(folder / "faults.parquet")
+    for column in ("start", "end"):
+        moments = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(table[column], unit="s")
+        values: dict[str, Any] = {
+            "us": moments.dt.as_unit("us"),
+            "ns": moments.dt.as_unit("ns"),
+            "text": moments.astype(str),
+            "epoch milliseconds": (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds() * 1000,
+        }
+        table = table.assign(**{column: values[form]})
+    table.to_parquet(folder / "faults.parquet")
+    assert [round(fault.end - fault.start) for fault in given(folder).faults] == [60, 100]
+
+
 def test_the_scored_part_comes_after_the_developers(folder: Path) -> None:
     material = given(folder)
     past, later = (world(material, 1, SMALL, past=part) for part in (True, False))
@@ -90,6 +107,13 @@ def test_the_reduction_is_paired_and_has_an_interval() -> None:
     assert judged["failure_reduction_ci_low"] == pytest.approx(0.5)
     assert judged["failure_reduction_ci_high"] == pytest.approx(0.75)
     assert judged["headroom_share"] == pytest.approx(20 / 30)
+
+
+def test_nothing_failed_is_nothing_to_reduce() -> None:
+    base = {"sagas": 100.0, "calls": 5.0, "busy_s": 1.0, "p95_s": 2.0, "p95_all_s": 2.0, "compensations": 0.1}
+    judged = result({arm: [{**base, "failures": 0.0}] * 2 for arm in ARMS})
+    assert judged["failure_reduction_vs_tuned"] is None
+    assert judged["headroom_share"] is None
 
 
 def test_the_search_keeps_within_its_bounds(folder: Path) -> None:
