@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks._times import in_seconds
 from examples.shop.world.faults import Fault, Kind, kind_of
 from examples.shop.world.run import World, sized
 
@@ -155,7 +156,7 @@ def _drawn(material: Material, shape: Shape, random: np.random.Generator) -> tup
 def _schedule(file: Path, plan: tuple[str, ...]) -> tuple[Fault, ...]:
     """Return a schedule that is given, from its first fault on, long calms cut short."""
     rows = _read(file, {"participant", "kind", "start", "end", "severity"})
-    start, end = (_seconds(rows[column]) for column in ("start", "end"))
+    start, end = (in_seconds(rows[column]) for column in ("start", "end"))
     faults = []
     for place in range(len(rows)):
         participant, word = str(rows.participant.iloc[place]), str(rows.kind.iloc[place])
@@ -182,16 +183,6 @@ def _closer(faults: list[Fault]) -> tuple[Fault, ...]:
         moved.append(Fault(fault.participant, fault.kind, fault.start - shift, fault.end - shift, fault.severity))
         latest = max(latest, fault.end)
     return tuple(moved)
-
-
-def _seconds(column: pd.Series) -> Floats:
-    """Return times as seconds; numbers that can only be an epoch's milli-, micro- or nanoseconds are read as such."""
-    if not pd.api.types.is_numeric_dtype(column):
-        moments = pd.to_datetime(column, utc=True)
-        return (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=np.float64)
-    numbers = column.to_numpy(dtype=np.float64)
-    most = float(np.max(np.abs(numbers), initial=0.0))
-    return numbers / next((unit for least, unit in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)) if most >= least), 1.0)
 
 
 def _is_slow(regime: str) -> bool:

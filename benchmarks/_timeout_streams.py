@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks._times import in_seconds
+
 Floats = NDArray[np.float64]
 REGIMES = ("calm", "drift", "brownout", "hangs")
 _RUN = 150
@@ -155,12 +157,7 @@ def _read_faults(file: Path) -> list[Fault]:
         raise SystemExit(f"{file} lacks {', '.join(sorted(missing))}")
     if not len(rows):
         return []
-    times = [
-        pd.to_datetime(column).astype("int64").to_numpy() / 1e9
-        if not pd.api.types.is_numeric_dtype(column)
-        else column.to_numpy(dtype=np.float64)
-        for column in (rows.start, rows.end)
-    ]
+    times = [in_seconds(column) for column in (rows.start, rows.end)]
     first = 0.0 if 0 <= times[0].min() < 1e8 else float(times[0].min())
     length = max(float(times[1].max()) - first, 1e-9)
     kinds = rows.kind.astype(str).str.lower()
