@@ -216,7 +216,6 @@ class Isthmus:
         usual = {name: float(np.quantile(past[name], 0.99)) for name in world.plan}
         self._steering = Steering(usual, _uniforms(np.random.default_rng([seed, 79])), rules=rules, habits=habits)
         self._plan = world.plan
-        self._short: dict[tuple[str, int], bool] = {}
 
     def decide(self, coming: Coming, now: float) -> Send | Wait | GiveUp:
         """Return what the saga does next."""
@@ -235,15 +234,11 @@ class Isthmus:
 
     def sent(self, coming: Coming, now: float) -> int:
         """Note it."""
-        ticket = self._steering.sent(coming.participant, now)
-        timeout = self._steering.health[coming.participant].timeout
-        self._short[coming.participant, ticket] = coming.deadline - now < timeout
-        return ticket
+        return self._steering.sent(coming.participant, now, coming.deadline - now)
 
     def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
         """Note it."""
-        short = self._short.pop((coming.participant, ticket))
-        self._steering.ended(coming.participant, ticket, now, cast(Outcome, outcome), cut_short=short)
+        self._steering.ended(coming.participant, ticket, now, cast(Outcome, outcome))
 
 
 def _uniforms(random: np.random.Generator) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -85,31 +86,34 @@ def _of(kind: type, chosen: Mapping[str, float]) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if name in fields}
 
 
-def loss(summary: Mapping[str, float], a_world: World) -> float:
-    """Return what is made small, for every arm alike: failures first, then calls and waiting."""
-    return (
-        summary["failure_share"]
-        + 0.01 * summary["calls"] / len(a_world.plan)
-        + 0.02 * summary["p95_all_s"] / a_world.patience
-    )
-
-
 @dataclass(frozen=True)
 class Job:
-    """One run: an arm with what was chosen for it, in a developers' world."""
+    """One run: an arm with what was chosen for it, in a world of the developers' part or of what came after."""
 
     arm: str
     chosen: Mapping[str, float]
     material: Material
     seed: int
     shape: Shape
+    past: bool
 
 
-def tried(job: Job) -> float:
-    """Return the loss of one run."""
-    a_world = world(job.material, job.seed, job.shape, past=True)
-    made = policy(job.arm, job.chosen, a_world, a_world.durations, job.seed)
-    return loss(run(a_world, made, job.seed).summary(), a_world)
+def ran(job: Job) -> dict[str, float]:
+    """Return the figures of one run, with the seconds of processor time that it took."""
+    a_world = world(job.material, job.seed, job.shape, past=job.past)
+    past = world(job.material, job.seed, job.shape, past=True).durations
+    made = policy(job.arm, job.chosen, a_world, past, job.seed)
+    began = time.process_time()
+    return {**run(a_world, made, job.seed).summary(), "cpu_s": time.process_time() - began}
+
+
+def loss(job: Job, figures: Mapping[str, float]) -> float:
+    """Return what is made small, for every arm alike: failures first, then calls and waiting."""
+    return (
+        figures["failure_share"]
+        + 0.01 * figures["calls"] / len(job.material.plan)
+        + 0.02 * figures["p95_all_s"] / job.shape.patience
+    )
 
 
 def search(
@@ -130,9 +134,12 @@ def search(
         if left == trials:
             options[0] = {}
         jobs = [
-            Job(arm, option, materials[seed % len(materials)], seed, shape) for option in options for seed in DEVELOPERS
+            Job(arm, option, materials[seed % len(materials)], seed, shape, past=True)
+            for option in options
+            for seed in DEVELOPERS
         ]
-        losses = np.array(list(pool.map(tried, jobs))).reshape(batch, len(DEVELOPERS)).mean(axis=1)
+        each = [loss(job, figures) for job, figures in zip(jobs, pool.map(ran, jobs), strict=True)]
+        losses = np.array(each).reshape(batch, len(DEVELOPERS)).mean(axis=1)
         for option, value in zip(options, losses.tolist(), strict=True):
             best = min(best, (value, option), key=lambda one: one[0])
             tick()

@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks._policy_tuning import ARMS, BOUNDS, DEVELOPERS, TUNED, chosen, policy, search
-from benchmarks._policy_worlds import Material, Shape, given, nezha, world
-from examples.shop.world.run import run
+from benchmarks._policy_tuning import ARMS, BOUNDS, DEVELOPERS, TUNED, Job, chosen, ran, search
+from benchmarks._policy_worlds import Material, Shape, given, nezha
 from resources.settings import get_settings
 
 Floats = NDArray[np.float64]
@@ -49,24 +48,6 @@ _NAMES = {
     "isthmus": "Isthmus",
     "oracle": "oracle",
 }
-
-
-@dataclass(frozen=True)
-class Job:
-    """One arm in one world."""
-
-    arm: str
-    settings: dict[str, float]
-    material: Material
-    seed: int
-    shape: Shape
-
-
-def scored(job: Job) -> dict[str, float]:
-    """Return the figures of one run."""
-    a_world = world(job.material, job.seed, job.shape, past=False)
-    past = world(job.material, job.seed, job.shape, past=True).durations
-    return run(a_world, policy(job.arm, job.settings, a_world, past, job.seed), job.seed).summary()
 
 
 def main() -> None:
@@ -89,11 +70,13 @@ def main() -> None:
         settings = {"static": {}, **chosen()}
         seeds = range(FIRST_SEED, FIRST_SEED + (min(6, arguments.seeds) if arguments.quick else arguments.seeds))
         jobs = [
-            Job(arm, settings[arm], materials[seed % len(materials)], seed, shape) for seed in seeds for arm in ARMS
+            Job(arm, settings[arm], materials[seed % len(materials)], seed, shape, past=False)
+            for seed in seeds
+            for arm in ARMS
         ]
         task = progress.add_task("worlds", total=len(jobs))
         figures: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
-        for job, one in zip(jobs, pool.map(scored, jobs), strict=True):
+        for job, one in zip(jobs, pool.map(ran, jobs), strict=True):
             figures[job.arm].append(one)
             progress.advance(task)
     _print(console, figures, materials, shape)
@@ -144,6 +127,7 @@ def result(figures: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     def ratio(key: str, arm: str = "isthmus", against: str = "tuned") -> float:
         return float(np.mean([one[key] for one in figures[arm]]) / np.mean([one[key] for one in figures[against]]))
 
+    runs = [one for arm in ARMS for one in figures[arm]]
     tuned, breaker, static = (reduction("isthmus", against) for against in ("tuned", "breaker", "static"))
     room = fails["tuned"].sum() - fails["oracle"].sum()
     return {
@@ -163,6 +147,7 @@ def result(figures: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
         "avoidable_share_tuned": float(fails["tuned"].sum() / sum(one["sagas"] for one in figures["tuned"])),
         "avoidable_share_isthmus": float(fails["isthmus"].sum() / sum(one["sagas"] for one in figures["isthmus"])),
         "avoidable_share_oracle": float(fails["oracle"].sum() / sum(one["sagas"] for one in figures["oracle"])),
+        "sagas_per_cpu_s": float(sum(one["sagas"] for one in runs) / sum(one["cpu_s"] for one in runs)),
         "seeds": len(fails["tuned"]),
     }
 

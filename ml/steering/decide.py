@@ -11,6 +11,7 @@ does not: keeping the health (``ml.steering.health``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -128,13 +129,13 @@ class Steering:
         health = self.health[participant]
         return health.took * (1.0 + self._lines[participant].before(deadline) / max(health.limit, 1.0))
 
-    def sent(self, participant: str, now: float) -> int:
-        """Note that an attempt began; return its ticket."""
-        return self.health[participant].sent(now)
+    def sent(self, participant: str, now: float, left: float = math.inf) -> int:
+        """Note that an attempt began, of a saga with ``left`` seconds; return its ticket."""
+        return self.health[participant].sent(now, left)
 
-    def ended(self, participant: str, ticket: int, now: float, outcome: Outcome, *, cut_short: bool = False) -> None:
+    def ended(self, participant: str, ticket: int, now: float, outcome: Outcome) -> None:
         """Note how the attempt with ``ticket`` ended."""
-        self.health[participant].ended(ticket, now, outcome, cut_short=cut_short)
+        self.health[participant].ended(ticket, now, outcome)
 
     def _turn(self, health: Health, before: int, least: float) -> float:
         """Return after how many seconds a saga with ``before`` others before it should ask again."""

@@ -50,14 +50,14 @@ class Health:
     limit: float = 0.0
     threshold: float = math.inf
     """Limit from which growth is slow: near where it was cut."""
-    flying: int = 0
     cut_at: float = -math.inf
     """When the limit was cut last: attempts sent before then tell nothing new."""
-    answered_at: float = -math.inf
     probed_at: float = -math.inf
+    """When the last attempt began."""
     took: float = 0.0
     """Seconds of a usual answer, averaged."""
-    sent_at: dict[int, float] = field(default_factory=dict)
+    in_flight: dict[int, tuple[float, bool]] = field(default_factory=dict)
+    """When each attempt began, and whether it has less than the time-out; by ticket, oldest first."""
     _tickets: int = 0
 
     def __post_init__(self) -> None:
@@ -65,41 +65,43 @@ class Health:
         self.took = self.took or self.usual / 4
 
     @property
+    def flying(self) -> int:
+        """Attempts in flight."""
+        return len(self.in_flight)
+
+    @property
     def timeout(self) -> float:
         """Seconds that an attempt is given."""
         return self.usual * math.exp(self.stretch)
 
-    def sent(self, now: float) -> int:
-        """Note that an attempt began; return its ticket."""
+    def sent(self, now: float, left: float = math.inf) -> int:
+        """Note that an attempt began, of a saga with ``left`` seconds; return its ticket."""
         self._tickets += 1
-        self.sent_at[self._tickets] = now
-        self.flying += 1
+        self.in_flight[self._tickets] = (now, left < self.timeout)
         self.probed_at = now
         return self._tickets
 
     def expire(self, now: float) -> None:
         """Count off attempts whose end was never told, long after their time: their caller is gone."""
         longest = 2.0 * self.usual * self.habits.longest
-        while self.sent_at:
-            ticket, began = next(iter(self.sent_at.items()))
+        while self.in_flight:
+            ticket, (began, _) = next(iter(self.in_flight.items()))
             if now - began < longest:
                 return
-            del self.sent_at[ticket]
-            self.flying -= 1
+            del self.in_flight[ticket]
 
-    def ended(self, ticket: int, now: float, outcome: Outcome, *, cut_short: bool = False) -> None:
+    def ended(self, ticket: int, now: float, outcome: Outcome) -> None:
         """Note how an attempt ended, once; an unknown ticket tells nothing.
 
-        ``cut_short``: it had less than the time-out, so that its end tells little.
+        That an attempt with less than the time-out was cut or refused tells nothing either.
         """
-        if (began := self.sent_at.pop(ticket, None)) is None:
-            return
         full = self.flying >= 0.7 * math.floor(self.limit)
-        self.flying -= 1
+        if (attempt := self.in_flight.pop(ticket, None)) is None:
+            return
+        began, cut_short = attempt
         habits = self.habits
         if outcome in ANSWERED:
             self.success += (1.0 - self.success) / habits.memory
-            self.answered_at = now
             self.took += (now - began - self.took) / 16.0
             inside = now - began <= self.timeout
             self.stretch += habits.pace * (1.0 - habits.tail if not inside else -(1.0 - habits.tail))

@@ -88,7 +88,6 @@ class Turns(Collector):
         self._clock = clock
         self._read: Standing | None = None
         self._usual: dict[str, float] = {}
-        self._short: set[tuple[str, int]] = set()
         self.given: Counter[str] = Counter()
 
     def ask(
@@ -105,17 +104,13 @@ class Turns(Collector):
         self.given[move.what] += 1
         ticket = None
         if move.what == "send":
-            ticket = steering.sent(participant, now)
-            if left < steering.health[participant].timeout:
-                self._short.add((participant, ticket))
+            ticket = steering.sent(participant, now, left)
         return Turn(move.what, move.seconds, move.because, ticket)
 
     def tell(self, participant: str, ticket: int, outcome: Outcome) -> None:
         """Note how an attempt ended; a second time, or one that is not known, tells nothing."""
         if participant in self._steering.health:
-            short = (participant, ticket) in self._short
-            self._short.discard((participant, ticket))
-            self._steering.ended(participant, ticket, self._clock(), outcome, cut_short=short)
+            self._steering.ended(participant, ticket, self._clock(), outcome)
 
     def collect(self) -> Iterator[Metric]:
         """Return what is known of participants as metrics."""

@@ -80,7 +80,3 @@ class Schedule:
         """Return the faults in force at ``moment``."""
         place = bisect_right(self._edges, moment) - 1
         return self._active[place] if place >= 0 else ()
-
-    def end_of(self, kind: Kind, moment: float) -> float:
-        """Return when the last fault of a kind that is in force at ``moment`` ends; ``moment`` where none is."""
-        return max((fault.end for fault in self.at(moment) if fault.kind is kind), default=moment)

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any
 
 from examples.shop.world.clock import Clock, Reply
-from examples.shop.world.faults import Kind, Schedule
+from examples.shop.world.faults import Fault, Kind, Schedule
 
 
 class Answer(Enum):
@@ -132,7 +132,7 @@ class Participant:
                 self._free += 1
                 return
 
-    def _course(self, request: Request, faults: tuple[Any, ...], now: float) -> tuple[Answer | None, float, float]:
+    def _course(self, request: Request, faults: tuple[Fault, ...], now: float) -> tuple[Answer | None, float, float]:
         """Return how a call goes: its answer (None: never), seconds of work, seconds on the network after it."""
         slow = 1.0
         delay = 1.0

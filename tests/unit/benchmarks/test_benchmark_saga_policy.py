@@ -99,7 +99,15 @@ def test_every_arm_meets_the_same_orders_and_isthmus_saves_most(folder: Path) ->
 
 
 def test_the_reduction_is_paired_and_has_an_interval() -> None:
-    base = {"sagas": 100.0, "calls": 5.0, "busy_s": 1.0, "p95_s": 2.0, "p95_all_s": 2.0, "compensations": 0.1}
+    base = {
+        "sagas": 100.0,
+        "calls": 5.0,
+        "busy_s": 1.0,
+        "p95_s": 2.0,
+        "p95_all_s": 2.0,
+        "compensations": 0.1,
+        "cpu_s": 1.0,
+    }
     counts = {"static": [30, 40], "tuned": [20, 10], "breaker": [15, 5], "isthmus": [5, 5], "oracle": [0, 0]}
     figures = {arm: [{**base, "failures": float(count)} for count in counts[arm]] for arm in ARMS}
     judged = result(figures)
@@ -110,7 +118,15 @@ def test_the_reduction_is_paired_and_has_an_interval() -> None:
 
 
 def test_nothing_failed_is_nothing_to_reduce() -> None:
-    base = {"sagas": 100.0, "calls": 5.0, "busy_s": 1.0, "p95_s": 2.0, "p95_all_s": 2.0, "compensations": 0.1}
+    base = {
+        "sagas": 100.0,
+        "calls": 5.0,
+        "busy_s": 1.0,
+        "p95_s": 2.0,
+        "p95_all_s": 2.0,
+        "compensations": 0.1,
+        "cpu_s": 1.0,
+    }
     judged = result({arm: [{**base, "failures": 0.0}] * 2 for arm in ARMS})
     assert judged["failure_reduction_vs_tuned"] is None
     assert judged["headroom_share"] is None

@@ -87,8 +87,8 @@ def test_the_limit_recovers_from_one() -> None:
 
 def test_an_attempt_that_was_cut_short_tells_nothing() -> None:
     health = Health(QUICK, 1.0)
-    ticket = health.sent(0.0)
-    health.ended(ticket, 0.01, "timed_out", cut_short=True)
+    ticket = health.sent(0.0, left=0.01)
+    health.ended(ticket, 0.01, "timed_out")
     assert (health.success, health.stretch, health.limit) == (1.0, 0.0, QUICK.first_limit)
 
 
@@ -173,4 +173,4 @@ def test_figures_stay_within_bounds(course: list[tuple[Outcome, float]]) -> None
         assert 0.0 <= health.success <= 1.0
         assert health.limit >= 1.0
         assert math.exp(-1.0) * 2.0 - 1e-9 <= health.timeout <= QUICK.longest * 2.0 + 1e-9
-        assert health.flying == len(health.sent_at) == 0
+        assert health.flying == 0
