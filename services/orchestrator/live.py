@@ -6,18 +6,18 @@ What belongs here: starting and ending both, what ``/ready`` and ``/metrics`` sa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import TracebackType
-from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from services.families import Labelled, by, counter, gauge
 from services.orchestrator.keys import PolicyKeys
 from services.orchestrator.stream import Stream
 
-_PREFIX: Final = "isthmus_orchestrator_"
-Labelled = Mapping[tuple[str, ...], float]
+_counter = partial(counter, "isthmus_orchestrator_")
+_gauge = partial(gauge, "isthmus_orchestrator_")
 
 
 class Live(Collector):
@@ -73,32 +73,9 @@ def _of_the_stream(stream: Stream) -> Iterator[Metric]:
     )
     yield _counter("stream_events", "Records read for the first time.", figures.events)
     yield _counter("stream_read_back", "Records read again after a start or a rebalance.", figures.read_back)
-    yield _counter("stream_skipped", "Records skipped, by reason.", _by(figures.skipped), ["reason"])
-    yield _counter("stream_advice", "Advice that the broker acknowledged.", _by(figures.advice), ["trigger"])
+    yield _counter("stream_skipped", "Records skipped, by reason.", by(figures.skipped), ["reason"])
+    yield _counter("stream_advice", "Advice that the broker acknowledged.", by(figures.advice), ["trigger"])
     yield _counter("stream_refused", "Advice that the broker refused for good.", figures.refused)
     yield _counter("stream_forgotten_sagas", "Sagas that had to leave memory before their end.", figures.forgotten)
     yield _counter("stream_gone_offsets", "Saga events that aged out before they were read.", figures.gone_offsets)
     yield _counter("stream_restarts", "Times that the clients were made anew.", figures.restarts)
-
-
-def _by(counts: Mapping[str, int]) -> Labelled:
-    # dict() copies in one step, which the stream's thread cannot come between.
-    return {(name,): float(count) for name, count in sorted(dict(counts).items())}
-
-
-def _counter(name: str, text: str, values: float | Labelled, labels: list[str] | None = None) -> Metric:
-    family = CounterMetricFamily(_PREFIX + name, text, labels=labels or [])
-    for given, value in _samples(values):
-        family.add_metric(given, value)
-    return family
-
-
-def _gauge(name: str, text: str, values: float | Labelled, labels: list[str] | None = None) -> Metric:
-    family = GaugeMetricFamily(_PREFIX + name, text, labels=labels or [])
-    for given, value in _samples(values):
-        family.add_metric(given, value)
-    return family
-
-
-def _samples(values: float | Labelled) -> list[tuple[tuple[str, ...], float]]:
-    return list(values.items()) if isinstance(values, Mapping) else [((), values)]

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict, Field
 
 from ml.steering.decide import Move, Steering
-from ml.steering.health import Health, Outcome
+from ml.steering.health import Outcome
+from services.families import by, counter, gauge
 from services.orchestrator.standing import Standing
 
 UNKNOWN: Final = 5.0
@@ -114,26 +115,18 @@ class Turns(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return what is known of participants as metrics."""
-        prefix = "isthmus_orchestrator_participant_"
-        names: tuple[tuple[str, str, Callable[[Health], float]], ...] = (
-            ("success_ratio", "Share of recent attempts that were answered.", lambda one: one.success),
-            ("limit", "Attempts in flight that it seems to bear.", lambda one: one.limit),
-            ("in_flight", "Attempts in flight, of those that asked for a turn.", lambda one: one.flying),
-            ("timeout_seconds", "Seconds that an attempt is given.", lambda one: one.timeout),
+        known = self._steering.health
+        figures: tuple[tuple[str, str, Callable[[str], float]], ...] = (
+            ("success_ratio", "Share of recent attempts that were answered.", lambda name: known[name].success),
+            ("limit", "Attempts in flight that it seems to bear.", lambda name: known[name].limit),
+            ("in_flight", "Attempts in flight, of those that asked for a turn.", lambda name: known[name].flying),
+            ("timeout_seconds", "Seconds that an attempt is given.", lambda name: known[name].timeout),
+            ("waiting", "Sagas that wait for a turn.", self._steering.waiting),
         )
-        for name, text, figure in names:
-            gauge = GaugeMetricFamily(prefix + name, text, labels=["participant"])
-            for participant, health in self._steering.health.items():
-                gauge.add_metric([participant], figure(health))
-            yield gauge
-        waiting = GaugeMetricFamily(prefix + "waiting", "Sagas that wait for a turn.", labels=["participant"])
-        for participant in self._steering.health:
-            waiting.add_metric([participant], float(self._steering.waiting(participant)))
-        yield waiting
-        turns = CounterMetricFamily("isthmus_orchestrator_turns", "Turns given, by move.", labels=["move"])
-        for what, count in self.given.items():
-            turns.add_metric([what], float(count))
-        yield turns
+        for metric, text, figure in figures:
+            values = by({name: figure(name) for name in known})
+            yield gauge("isthmus_orchestrator_participant_", metric, text, values, ["participant"])
+        yield counter("isthmus_orchestrator_", "turns", "Turns given, by move.", by(self.given), ["move"])
 
     def _know(self, participant: str) -> None:
         standing = self._standing()

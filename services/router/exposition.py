@@ -5,22 +5,24 @@ What belongs here: names, help texts and labels. What does not: counting (:mod:`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from services.families import Labels, by, counter, gauge
 from services.router.health import Health
 from services.router.metrics import Histogram
 
 _PREFIX = "isthmus_router_"
-Labels = tuple[str, ...]
-Labelled = Mapping[Labels, float]
+_counter = partial(counter, _PREFIX)
+_gauge = partial(gauge, _PREFIX)
 
 
 class Exposition(Collector):
@@ -56,13 +58,13 @@ class Exposition(Collector):
         yield _counter("table_refusals", "Routing tables that were refused.", metrics.table_refusals)
         yield _gauge("routing", "Whether it routes: partitions were assigned, and the loop turns.", health.routing)
         yield _gauge("loop_age_seconds", "Seconds since the loop last went round.", health.loop_age)
-        yield _counter("spans", "Spans of traces, by what became of them.", _by(metrics.spans), ["outcome"])
+        yield _counter("spans", "Spans of traces, by what became of them.", by(metrics.spans), ["outcome"])
         yield _counter("restarts", "Times that the clients were made anew after an error.", metrics.restarts)
 
     def _of_events(self) -> Iterator[Metric]:
         metrics = self._health.metrics
-        yield _counter("routed", "Events accepted, by type.", _by(metrics.routed), ["type"])
-        yield _counter("refused", "Records refused, by reason.", _by(metrics.refused), ["reason"])
+        yield _counter("routed", "Events accepted, by type.", by(metrics.routed), ["type"])
+        yield _counter("refused", "Records refused, by reason.", by(metrics.refused), ["reason"])
         yield _counter("rewritten", "Events whose value was written anew.", metrics.rewritten)
         yield _counter("copies", "Extra copies that the routing table asked for.", metrics.copies)
         yield _counter("delivered", "Records acknowledged by the broker.", metrics.delivered)
@@ -79,7 +81,7 @@ class Exposition(Collector):
         metrics = self._health.metrics
         yield _counter("commits", "Commits of consumed offsets.", metrics.commits)
         yield _counter("gone_offsets", "Ingress offsets that aged out before they were read.", metrics.gone_offsets)
-        errors = _by(metrics.consumer_errors)
+        errors = by(metrics.consumer_errors)
         yield _counter("consumer_errors", "Errors that the consumer reported, by name.", errors, ["error"])
         yield _gauge("assigned_partitions", "Partitions that this router reads.", metrics.assigned)
         yield _gauge("waiting_partitions", "Partitions whose next record waits for its schema.", metrics.waiting)
@@ -91,34 +93,11 @@ class Exposition(Collector):
     def _of_ingestion(self) -> Iterator[Metric]:
         ingest = self._health.metrics.ingest
         yield _counter("ingest_events", "Events taken by HTTP and acknowledged by the broker.", ingest.events)
-        refused = _by(ingest.refused)
+        refused = by(ingest.refused)
         yield _counter("ingest_refused", "Events refused at the door, by reason.", refused, ["reason"])
         yield _gauge("ingest_in_flight", "Events taken by HTTP and not acknowledged yet.", ingest.in_flight)
         seconds: dict[Labels, Histogram] = {(outcome,): histogram for outcome, histogram in ingest.seconds.items()}
         yield _histogram("ingest_seconds", "Seconds that a request took, by outcome.", seconds, ["outcome"])
-
-
-def _by(counter: Mapping[str, float]) -> Labelled:
-    # dict() copies in one step, which the loop's thread cannot come between.
-    return {(name,): count for name, count in sorted(dict(counter).items())}
-
-
-def _samples(values: float | Labelled) -> Iterable[tuple[Labels, float]]:
-    return values.items() if isinstance(values, Mapping) else [((), values)]
-
-
-def _counter(name: str, text: str, values: float | Labelled, labels: list[str] | None = None) -> Metric:
-    family = CounterMetricFamily(_PREFIX + name, text, labels=labels or [])
-    for given, value in _samples(values):
-        family.add_metric(given, value)
-    return family
-
-
-def _gauge(name: str, text: str, values: float | Labelled, labels: list[str] | None = None) -> Metric:
-    family = GaugeMetricFamily(_PREFIX + name, text, labels=labels or [])
-    for given, value in _samples(values):
-        family.add_metric(given, value)
-    return family
 
 
 def _histogram(name: str, text: str, values: Mapping[Labels, Histogram], labels: list[str] | None = None) -> Metric:
