@@ -16,8 +16,8 @@ from benchmarks._saga_table import saga_table
 from examples.datasets import open_folder
 from examples.shop import traffic
 from examples.source import Source
-from ml.drift.calibration import one_a_saga
 from ml.drift.monitor import Rows
+from ml.drift.rows import one_a_saga
 from ml.drift.twosample import is_text
 from ml.sagas.features import feature_set, recent_load
 from ml.sagas.stream import in_process, saga_events, vocabulary

@@ -134,8 +134,8 @@ def _rows(warehouse: Warehouse, kind: SagaType, outcome: str, model: Any, *, beg
     """Return one prefix of each chosen saga with the champion's own features and its probability."""
     import numpy as np
 
-    from ml.drift.calibration import one_a_saga
     from ml.drift.monitor import Rows
+    from ml.drift.rows import one_a_saga
 
     prefixes = data.prefixes(warehouse, kind, model.features, sagas=_since(warehouse, kind.name, begin_us))
     prefixes = prefixes.where(prefixes.strict)

@@ -1,6 +1,6 @@
 """Many columns judged at once: which of them are called drifted, with a bounded share of false ones.
 
-What belongs here: rules over p-values and e-values. What does not: where these come from.
+What belongs here: rules over p-values. What does not: where these come from.
 """
 
 from __future__ import annotations
@@ -25,14 +25,3 @@ def q_values(p: Floats) -> Floats:
     q = np.empty(len(p))
     q[order] = np.minimum.accumulate(scaled[::-1])[::-1]
     return np.minimum(q, 1.0)
-
-
-def called_by_e(e: Floats, rate: float) -> NDArray[np.bool_]:
-    """Return which e-values are called at a false discovery rate, under any dependence (Wang and Ramdas 2022, e-BH)."""
-    e = np.asarray(e, dtype=np.float64)
-    order = np.argsort(-e)
-    holds = np.flatnonzero(e[order] * np.arange(1, len(e) + 1) >= len(e) / rate)
-    called = np.zeros(len(e), dtype=bool)
-    if len(holds):
-        called[order[: holds[-1] + 1]] = True
-    return called

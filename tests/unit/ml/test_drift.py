@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ml.drift.blocks import calibration_scores, column_scores, without_pattern
-from ml.drift.calibration import evidence, one_a_saga, settled, spiegelhalter
-from ml.drift.discovery import called_by_e, q_values
+from ml.drift.discovery import q_values
 from ml.drift.monitor import HOUR_US, Rows, TooFewBlocks, monitor
+from ml.drift.rows import one_a_saga
 from ml.drift.sequential import _bets, watch
 from ml.drift.twosample import compare
 from tests.unit.ml.drift_world import JUDGED, LEARNED, NOW, world
@@ -79,8 +79,6 @@ def test_what_cannot_be_compared_is_said() -> None:
 def test_discoveries() -> None:
     assert np.allclose(q_values(np.array([0.01, 0.5, 0.02])), [0.03, 0.5, 0.03])
     assert q_values(np.empty(0)).size == 0
-    assert called_by_e(np.array([100.0, 1.0, 45.0]), 0.05).tolist() == [True, False, True]
-    assert not called_by_e(np.array([19.0, 1.0]), 0.05).any()
 
 
 def test_each_bet_is_a_density() -> None:
@@ -114,29 +112,6 @@ def test_evidence_does_not_change_when_blocks_are_added_and_missing_ones_are_pas
     with pytest.raises(ValueError, match="at most 1"):
         watch(scores, ("a", "b"), before=10, weights=(0.9, 0.9))
     assert watch(np.empty((5, 0)), (), before=2).alarm(0.05) is None
-
-
-def test_calibration_evidence_and_spiegelhalter() -> None:
-    random = np.random.default_rng(6)
-    p = random.beta(2, 6, 3000)
-    alarms = 0
-    for _ in range(100):
-        y = (random.random(3000) < p).astype(float)
-        alarms += bool((evidence(y, p) >= np.log(20)).any())
-    assert alarms <= 14
-    worse = (random.random(3000) < np.minimum(1.6 * p, 1)).astype(float)
-    assert (evidence(worse, p) >= np.log(20)).any()
-    assert spiegelhalter(worse, p)[1] <= 0.01
-    assert spiegelhalter((random.random(30) < p[:30]).astype(float), p[:30])[1] > 0.001
-    assert spiegelhalter(np.empty(0), np.empty(0)) == (0.0, 1.0)
-    assert evidence(np.empty(0), np.empty(0)).size == 0
-
-
-def test_labels_are_read_in_the_order_of_starts_and_no_further_than_one_that_may_still_come() -> None:
-    start, known = np.array([30, 10, 20, 40]), np.array([True, True, False, True])
-    assert settled(start, known, now_us=50, patience_us=100).tolist() == [1]
-    assert settled(start, known, now_us=130, patience_us=100).tolist() == [1, 0, 3]  # 20 was waited for in vain
-    assert settled(start, np.ones(4, dtype=bool), now_us=50, patience_us=100).tolist() == [1, 2, 0, 3]
 
 
 def test_one_prefix_of_each_saga() -> None:
