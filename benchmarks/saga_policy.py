@@ -140,6 +140,7 @@ def result(figures: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
         "p95_ratio_vs_tuned": ratio("p95_all_s"),
         "p95_completed_ratio_vs_tuned": ratio("p95_s"),
         "compensations_ratio_vs_tuned": ratio("compensations"),
+        "asks_an_order": float(np.mean([one["asks"] for one in figures["isthmus"]])),
         "failure_reduction_vs_breaker": breaker["value"],
         "failure_reduction_vs_breaker_ci_low": breaker["low"],
         "failure_reduction_vs_static": static["value"],
@@ -169,6 +170,7 @@ def _print(
         ("p95, s", "p95_all_s", 1.0),
         ("p95 of completed", "p95_s", 1.0),
         ("calls an order", "calls", 1.0),
+        ("asks an order", "asks", 1.0),
         ("undone an order", "compensations", 1.0),
     )
     table.add_column("arm")

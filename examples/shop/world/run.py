@@ -76,6 +76,7 @@ class Outcome:
             "p95_s": float(np.quantile(took[through], 0.95)) if through.any() else float("nan"),
             "p95_all_s": float(np.quantile(np.where(failed, self.patience, took)[reasons != "declined"], 0.95)),
             "calls": sum(work.calls for work in self.work.values()) / sagas,
+            "asks": sum(end.asks for end in self.ends) / sagas,
             "busy_s": sum(work.busy for work in self.work.values()) / sagas,
             "compensations": float(sum(end.compensations for end in self.ends)) / sagas,
             "stuck": float(sum(end.stuck for end in self.ends)),

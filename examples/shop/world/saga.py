@@ -29,6 +29,8 @@ class End:
     step: int
     """The step at which it ended."""
     attempts: int
+    asks: int
+    """How often the policy was asked."""
     compensations: int
     stuck: int
     """Steps that could not be undone: a person must look."""
@@ -57,35 +59,36 @@ class OrderSaga:
         """Run one order to its end."""
         began = self._clock.now()
         deadline = began + self._patience
-        attempts = 0
+        attempts = asks = 0
         for step, name in enumerate(self._plan):
 
-            async def attempt(step: int = step, name: str = name) -> tuple[str, int]:
+            async def attempt(step: int = step, name: str = name) -> tuple[str, int, int]:
                 return await self._step(order, step, name, deadline)
 
-            reason, tried = await durability.step(name, attempt)
-            attempts += tried
+            reason, tried, asked = await durability.step(name, attempt)
+            attempts, asks = attempts + tried, asks + asked
             if reason:
                 undone, stuck = await self._undo(order, step, durability)
-                return End(order, began, self._clock.now(), reason, step, attempts, undone, stuck)
-        return End(order, began, self._clock.now(), "", len(self._plan), attempts, 0, 0)
+                return End(order, began, self._clock.now(), reason, step, attempts, asks, undone, stuck)
+        return End(order, began, self._clock.now(), "", len(self._plan), attempts, asks, 0, 0)
 
-    async def _step(self, order: int, step: int, name: str, deadline: float) -> tuple[str, int]:
-        """Return why a step failed (``""``: it did not) and how often it was tried."""
+    async def _step(self, order: int, step: int, name: str, deadline: float) -> tuple[str, int, int]:
+        """Return why a step failed (``""``: it did not), how often it was tried, and how often the policy was asked."""
         clock, policy, participant = self._clock, self._policy, self._participants[name]
-        attempts, asked, last = 0, 0, None
+        attempts, asked, asks, last = 0, 0, 0, None
         while True:
             now = clock.now()
             if now >= deadline:
-                return "deadline", attempts
+                return "deadline", attempts, asks
             coming = Coming(order, step, name, attempts, asked, deadline, last)
             decision = policy.decide(coming, now)
+            asks += 1
             if isinstance(decision, Wait):
                 asked += 1
                 await clock.sleep(min(max(decision.seconds, 0.001), deadline - now))
                 continue
             if isinstance(decision, GiveUp):
-                return decision.reason, attempts
+                return decision.reason, attempts, asks
             attempts, asked = attempts + 1, 0
             limit = min(decision.timeout, deadline - now)
             ticket = policy.sent(coming, now)
@@ -98,9 +101,9 @@ class OrderSaga:
                 last = "timed_out"
             policy.ended(coming, ticket, clock.now(), last)
             if answer is Answer.OK:
-                return "", attempts
+                return "", attempts, asks
             if answer is Answer.DECLINED:
-                return "declined", attempts
+                return "declined", attempts, asks
 
     async def _undo(self, order: int, failed: int, durability: Durability) -> tuple[int, int]:
         """Undo the steps before ``failed``, the last one first; return how many were, and how many could not be.

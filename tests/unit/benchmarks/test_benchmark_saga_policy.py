@@ -107,6 +107,7 @@ def test_the_reduction_is_paired_and_has_an_interval() -> None:
         "p95_all_s": 2.0,
         "compensations": 0.1,
         "cpu_s": 1.0,
+        "asks": 5.0,
     }
     counts = {"static": [30, 40], "tuned": [20, 10], "breaker": [15, 5], "isthmus": [5, 5], "oracle": [0, 0]}
     figures = {arm: [{**base, "failures": float(count)} for count in counts[arm]] for arm in ARMS}
@@ -126,6 +127,7 @@ def test_nothing_failed_is_nothing_to_reduce() -> None:
         "p95_all_s": 2.0,
         "compensations": 0.1,
         "cpu_s": 1.0,
+        "asks": 5.0,
     }
     judged = result({arm: [{**base, "failures": 0.0}] * 2 for arm in ARMS})
     assert judged["failure_reduction_vs_tuned"] is None
