@@ -2,15 +2,20 @@
 
 What belongs here: when a step is tried, tried again, and given up. What does not: one attempt
 (:mod:`examples.client.attempt`), and what follows for the saga (:mod:`examples.client.saga`).
+
+Where the saga has a deadline and turns are given (:mod:`examples.client.turns`), these say when an attempt is made, how
+long it is waited for, and when it is too late: attempts and budget of the advice are for those who see no others.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from examples.client.advice import Advice, StepPolicy
 from examples.client.attempt import Call, Outcome, run
 from examples.client.reporting import Happened, Scalars
+from examples.client.turns import Coming, Turn
 
 if TYPE_CHECKING:
     from examples.client.saga import Saga
@@ -29,6 +34,7 @@ class Attempts:
         self._sent = False
         self._number = number
         self._advice: Advice | None = None
+        self._turn: Turn | None = None
 
     async def run(self) -> dict[str, Any]:
         """Return the record of the step: events, how it ended, its result. It can be pickled where the result can."""
@@ -62,13 +68,15 @@ class Attempts:
         verdict = await self._saga.verdict(advice)
         if verdict != "go_on" and not (verdict == "compensate" and left <= 0):
             return (verdict, advice.because), 0.0
-        if left <= 0:
-            return ("failed", "attempts"), 0.0
-        pause = client.jitter(policy.backoff * 2.0 ** (self._number - 1))
-        if not self._saga.deadline.allows(pause, client.clock.now()):
-            return ("failed", "deadline"), 0.0
-        if not client.may_retry(self._place[1], policy):
-            return ("failed", "budget"), 0.0
+        pause = 0.0
+        if self._turn is None:
+            if left <= 0:
+                return ("failed", "attempts"), 0.0
+            pause = client.jitter(policy.backoff * 2.0 ** (self._number - 1))
+            if not self._saga.deadline.allows(pause, client.clock.now()):
+                return ("failed", "deadline"), 0.0
+            if not client.may_retry(self._place[1], policy):
+                return ("failed", "budget"), 0.0
         self._note("retried")
         return ("again", advice.because), pause
 
@@ -76,21 +84,41 @@ class Attempts:
         """Return how the next attempt ended; None where it was not sent, because nobody would wait for its answer."""
         client, saga, now = self._client, self._saga, self._client.clock.now()
         if not saga.deadline.allows(client.expected(self._place, now), now):
-            self._note("failed", error="DeadlineShed", attributes={"sent": False})
+            self._shed()
             return None
-        seconds = min(policy.timeout, saga.deadline.remaining(now))
+        turn = self._turn = await self._my_turn(now)
+        if turn is not None and turn.move == "stop":
+            self._shed()
+            return None
+        left = saga.deadline.remaining(client.clock.now())
+        seconds = min(policy.timeout if turn is None else turn.seconds, left)
         if self._number == 1:
             client.count(self._place[1], policy)
         with client.in_flight(self._place[1]) as load:
             self._note("started", load=load)
             self._sent = True
             outcome = await run(self._call, saga.attempt(*self._place, self._number, seconds), client.clock)
+        if turn is not None and turn.ticket is not None:
+            client.turner.ended(self._place[1], turn.ticket, outcome)
         self._ran.append(outcome)
         if outcome.status in ("completed", "declined"):
             client.observe(self._place, outcome.seconds)
         status = "failed" if outcome.status == "declined" else outcome.status
         self._note(status, error=outcome.error, duration_ms=round(outcome.seconds * 1000, 3))
         return outcome
+
+    async def _my_turn(self, now: float) -> Turn | None:
+        """Wait for the turn of the next attempt; None where nobody decides, or the saga has all the time there is."""
+        saga, participant = self._saga, self._place[1]
+        left = saga.deadline.remaining(now)
+        if math.isinf(left):
+            return None
+        coming = Coming(saga.id, participant, left, self._number - 1, saga.after(participant))
+        return await self._client.turner.turn(coming, now)
+
+    def _shed(self) -> None:
+        """Note an attempt that was not sent."""
+        self._note("failed", error="DeadlineShed", attributes={"sent": False})
 
     def _note(self, status: str, **more: Any) -> None:
         step, participant = self._place

@@ -10,7 +10,7 @@ import asyncio
 import random
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import Lock
@@ -26,6 +26,7 @@ from examples.client.errors import Backlog
 from examples.client.reporting import Report, Reports, Scalars
 from examples.client.saga import Saga, Started, Verdict
 from examples.client.sinks import HttpSink
+from examples.client.turns import HttpTurner, NoTurner, Turner
 
 OnHold = Callable[[Saga, Advice], Awaitable[Verdict]]
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,100}")
@@ -40,7 +41,7 @@ class Client:
     ``source`` names the orchestrator (CloudEvents ``source``): two that report with the same one must have sagas of
     different ids. ``minimum_retries`` are those that a participant gets in each window whatever its load.
     ``backlog_seconds`` is how long a new saga waits while too many events are not reported yet. ``on_hold`` asks a
-    person, and says what to do: the saga waits for it.
+    person, and says what to do: the saga waits for it. ``turner`` says when sagas with a deadline make their attempts.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Client:
         reports: Reports,
         *,
         adviser: Adviser | None = None,
+        turner: Turner | None = None,
         clock: Clock | None = None,
         durability: Durability | None = None,
         on_hold: OnHold | None = None,
@@ -62,6 +64,7 @@ class Client:
             raise ValueError("at least one attempt at undoing is needed")
         self.source = source
         self.adviser = adviser or NoAdviser()
+        self.turner = turner or NoTurner()
         self.clock = clock or RealClock()
         self.durability = durability or Volatile()
         self.on_hold = on_hold
@@ -80,7 +83,11 @@ class Client:
         cls, source: str, *, advice: tuple[str, str], events: tuple[str, str], ask_seconds: float = 0.05, **more: Any
     ) -> Client:
         """Return a client of the advice service and of the router's ingestion, each (URL, token)."""
-        return cls(source, Reports(HttpSink(*events)), adviser=HttpAdviser(*advice, seconds=ask_seconds), **more)
+        asking: dict[str, Any] = {
+            "adviser": HttpAdviser(*advice, seconds=ask_seconds),
+            "turner": HttpTurner(*advice),
+        }
+        return cls(source, Reports(HttpSink(*events)), **asking | more)
 
     def saga(
         self,
@@ -95,11 +102,19 @@ class Client:
         attributes: Scalars | None = None,
         deadline_seconds: float | None = None,
         traceparent: str | None = None,
+        route: Sequence[str] = (),
     ) -> Saga:
-        """Return a saga, to be entered. No call of its steps is sent that could not be answered by the deadline."""
+        """Return a saga, to be entered. No call of its steps is sent that could not be answered by the deadline.
+
+        ``route`` names the participants in the order in which they are called: with it a saga that cannot get through
+        all of their lines in time is not begun in vain.
+        """
         self.check_names(saga_id, saga_type)
         started = Started(amount, currency, customer, customer_email, account, attributes)
-        return Saga(self, saga_type, saga_id, started, deadline_seconds=deadline_seconds, traceparent=traceparent)
+        return Saga(
+            self, saga_type, saga_id, started,
+            deadline_seconds=deadline_seconds, traceparent=traceparent, route=route,
+        )  # fmt: skip
 
     async def __aenter__(self) -> Client:
         return self
@@ -112,6 +127,7 @@ class Client:
     async def aclose(self, seconds: float = 10.0) -> None:
         """Report what is left, within ``seconds``; raises :class:`Undelivered` with what could not be."""
         await self.adviser.aclose()
+        await self.turner.aclose()
         await asyncio.to_thread(self.reports.close, seconds)
 
     @staticmethod

@@ -82,6 +82,7 @@ class Saga:
         *,
         deadline_seconds: float | None,
         traceparent: str | None,
+        route: Sequence[str] = (),
     ) -> None:
         self.type, self.id = saga_type, saga_id
         self.deadline = Deadline()
@@ -90,6 +91,7 @@ class Saga:
         self.advice: Advice | None = None
         """The advice that was obeyed last."""
         self.client = client
+        self._route = tuple(route)
         self._started = started
         self._started_at: datetime
         self._deadline_seconds = deadline_seconds
@@ -222,6 +224,11 @@ class Saga:
         key = self.key(name, participant) + ("" if undoes is None else "/undo")
         span = self._trace.parent(f"{key}/{number}")
         return Attempt(self.type, self.id, name, participant, number, key, undoes, way, seconds, span)
+
+    def after(self, participant: str) -> tuple[str, ...]:
+        """Return whom the saga calls after ``participant``, as far as its route was told."""
+        at = self._route.index(participant) + 1 if participant in self._route else len(self._route)
+        return self._route[at:]
 
     def note(self, one: Happened) -> None:
         """Remember and report what happened."""

@@ -124,6 +124,18 @@ class Steering:
         line.leave(saga)
         return Move("send", timeout, "it does well" if health.success > 0.9 else "it may succeed")
 
+    def leave(self, participant: str, saga: int) -> None:
+        """Take a saga out of a participant's line: it does not come back."""
+        self._lines[participant].leave(saga)
+
+    def called(self, participant: str) -> list[int]:
+        """Return the sagas in line that would be sent if they asked now, the one with the least time left first."""
+        health = self.health[participant]
+        free = math.floor(health.limit - health.flying)
+        if free < 1 or health.success < self.rules.hopeless:
+            return []
+        return self._lines[participant].first(free)
+
     def _expected(self, participant: str, deadline: float) -> float:
         """Return how many seconds a step will take one with this deadline: its turn, and the answer."""
         health = self.health[participant]

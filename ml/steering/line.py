@@ -32,6 +32,10 @@ class Line:
         """Return how many have an earlier deadline."""
         return bisect_left(self.order, (deadline, _FIRST))
 
+    def first(self, count: int) -> list[int]:
+        """Return the ``count`` sagas with the earliest deadlines."""
+        return [saga for _, saga in self.order[:count]]
+
     def leave(self, saga: int) -> None:
         """Take a saga out of the line."""
         if (deadline := self.places.pop(saga, None)) is not None:

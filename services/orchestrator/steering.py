@@ -1,17 +1,19 @@
 """When the next attempt is made: what is seen of participants across all sagas, kept for those who ask.
 
-What belongs here: one steering for all who ask this process, its participants, and its figures. What does not: the
-decision (:mod:`ml.steering`) and HTTP (:mod:`services.orchestrator.web`).
+What belongs here: one steering for all who ask this process, those whose answer is held until their turn comes, and
+figures. What does not: the decision (:mod:`ml.steering`) and HTTP (:mod:`services.orchestrator.web`).
 
 What is known is in memory and begins anew with the process: nothing is held back until something was seen.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -28,6 +30,8 @@ UNKNOWN: Final = 5.0
 """Seconds that are taken for the usual time-out of a participant without a policy; what is seen moves it."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 MOST_PARTICIPANTS: Final = 1_000
+MOST_HELD: Final = 5_000
+"""Answers that are held at a time; who comes then is told when to ask again."""
 
 
 class TooManyParticipants(ValueError):
@@ -56,6 +60,9 @@ class Asked(BaseModel):
     asked: int = Field(default=0, ge=0, le=1_000_000, description="Answers `wait` since the last attempt.")
     then: list[Name] = Field(default_factory=list, max_length=100, description="Participants of the later steps.")
     ended: list[Ended] = Field(default_factory=list, max_length=100)
+    hold_ms: float = Field(
+        default=0.0, ge=0, le=60_000.0, description="Milliseconds that a `wait` may be held back until the turn comes."
+    )
 
 
 class TurnAnswer(BaseModel):
@@ -89,6 +96,7 @@ class Turns(Collector):
         self._clock = clock
         self._read: Standing | None = None
         self._usual: dict[str, float] = {}
+        self._held: dict[str, dict[int, asyncio.Future[None]]] = {}
         self.given: Counter[str] = Counter()
 
     def ask(
@@ -108,10 +116,61 @@ class Turns(Collector):
             ticket = steering.sent(participant, now, left)
         return Turn(move.what, move.seconds, move.because, ticket)
 
+    async def ask_and_wait(
+        self,
+        participant: str,
+        saga_id: str,
+        *,
+        left: float,
+        attempts: int,
+        asked: int,
+        then: Sequence[str],
+        hold: float,
+        is_gone: Callable[[], Awaitable[bool]],
+    ) -> Turn | None:
+        """Return the next move of a saga, as :meth:`ask`; where it would wait, hold it for up to ``hold`` seconds.
+
+        A saga that is held is called as soon as there is a place for it. None: whoever asked is gone, and so is the
+        saga's place in line.
+        """
+        began = self._clock()
+        while True:
+            waited = self._clock() - began
+            turn = self.ask(participant, saga_id, left=left - waited, attempts=attempts, asked=asked, then=then)
+            if turn.move != "wait" or waited >= hold or self.held >= MOST_HELD:
+                return turn
+            await self._call(participant, hash(saga_id), min(turn.seconds, hold - waited))
+            if await is_gone():
+                self._steering.leave(participant, hash(saga_id))
+                return None
+            asked += 1
+
+    @property
+    def held(self) -> int:
+        """Answers that are held back until a turn comes."""
+        return sum(map(len, self._held.values()))
+
     def tell(self, participant: str, ticket: int, outcome: Outcome) -> None:
         """Note how an attempt ended; a second time, or one that is not known, tells nothing."""
-        if participant in self._steering.health:
-            self._steering.ended(participant, ticket, self._clock(), outcome)
+        if participant not in self._steering.health:
+            return
+        self._steering.ended(participant, ticket, self._clock(), outcome)
+        if held := self._held.get(participant):
+            for saga in self._steering.called(participant):
+                if (call := held.get(saga)) is not None and not call.done():
+                    call.set_result(None)
+
+    async def _call(self, participant: str, saga: int, seconds: float) -> None:
+        """Wait until a saga is called, or ``seconds`` have passed."""
+        held = self._held.setdefault(participant, {})
+        mine = held[saga] = asyncio.get_running_loop().create_future()
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(mine, seconds)
+        finally:
+            # A saga that asks twice at a time has one place: the later question took it.
+            if held.get(saga) is mine:
+                del held[saga]
 
     def collect(self) -> Iterator[Metric]:
         """Return what is known of participants as metrics."""
@@ -126,6 +185,7 @@ class Turns(Collector):
         for metric, text, figure in figures:
             values = by({name: figure(name) for name in known})
             yield gauge("isthmus_orchestrator_participant_", metric, text, values, ["participant"])
+        yield gauge("isthmus_orchestrator_", "turns_held", "Answers held until a turn comes.", {(): self.held}, [])
         yield counter("isthmus_orchestrator_", "turns", "Turns given, by move.", by(self.given), ["move"])
 
     def _know(self, participant: str) -> None:

@@ -230,23 +230,27 @@ def application(
         response_model=TurnAnswer,
         responses={**description.REFUSALS, 204: {"description": "It only told how attempts ended."}},
     )
-    async def attempts(asked: Asked) -> Response:
+    async def attempts(asked: Asked, request: Request) -> Response:
         """Whether a saga's next attempt is made now (`send`), later (`wait`), or not at all (`stop`)."""
         for one in asked.ended:
             turns.tell(one.participant, one.ticket, one.outcome)
         if asked.participant is None:
             return Response(status_code=204)
         try:
-            turn = turns.ask(
+            turn = await turns.ask_and_wait(
                 asked.participant,
                 asked.saga_id,
                 left=asked.left_ms / 1000,
                 attempts=asked.attempts,
                 asked=asked.asked,
                 then=asked.then,
+                hold=asked.hold_ms / 1000,
+                is_gone=request.is_disconnected,
             )
         except TooManyParticipants as error:
             return problem(422, str(error))
+        if turn is None:
+            return Response(status_code=499)
         answer = {"move": turn.move, "ms": turn.seconds * 1000, "because": turn.because, "ticket": turn.ticket}
         return Response(orjson.dumps(answer), media_type="application/json")
 

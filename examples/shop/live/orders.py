@@ -26,9 +26,10 @@ class Shop:
         self._urls = urls
         self._http = Connections(headers={"Authorization": f"Bearer {token}"})
         self._sagas = DbosSagas(client)
-        self._workflow: Workflow[[dict[str, Any]], str] = self._sagas.saga("order", deadline_seconds=deadline_seconds)(
-            self._order
+        saga = self._sagas.saga(
+            "order", deadline_seconds=deadline_seconds, route=[participant for _, participant in PLAN]
         )
+        self._workflow: Workflow[[dict[str, Any]], str] = saga(self._order)
 
     async def start(self, order: dict[str, Any]) -> Any:
         """Start an order (``order``, ``item``, ``count``, ``amount``) and return its workflow's handle.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -137,3 +137,79 @@ def test_by_http() -> None:
 )
 def test_refusals(body: Mapping[str, Any], token: str, status: int) -> None:
     assert post(body, token)[0].status_code == status
+
+
+class Desk:
+    """Sagas that ask one process, each as a task."""
+
+    def __init__(self, limit: float = 1.0) -> None:
+        self.turns = Turns(lambda: standing(1_000.0), seed=1)
+        asks(self.turns, saga="the first")
+        self.turns._steering.health["payment"].limit = limit
+        self.gone: set[str] = set()
+
+    async def ask(self, saga: str, *, left: float = 60.0, hold: float = 30.0) -> steering.Turn | None:
+        async def is_gone() -> bool:
+            return saga in self.gone
+
+        return await self.turns.ask_and_wait(
+            "payment", saga, left=left, attempts=0, asked=0, then=(), hold=hold, is_gone=is_gone
+        )
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def test_who_is_held_is_called_when_a_place_is_free_the_one_with_the_least_time_first() -> None:
+    async def course() -> None:
+        desk = Desk()
+        patient = asyncio.create_task(desk.ask("patient", left=50.0))
+        urgent = asyncio.create_task(desk.ask("urgent", left=40.0))
+        await wait_until(lambda: desk.turns.held == 2)
+        desk.turns.tell("payment", 1, "error")  # it frees a place, and lets in no more than before
+        # Both have pauses that are longer than this takes: it is the call that wakes one of them.
+        turn = await asyncio.wait_for(urgent, 1)
+        assert turn is not None
+        assert turn.move == "send"
+        assert not patient.done()
+        assert turn.ticket is not None
+        desk.turns.tell("payment", turn.ticket, "ok")
+        other = await asyncio.wait_for(patient, 1)
+        assert other is not None
+        assert (other.move, desk.turns.held) == ("send", 0)
+
+    asyncio.run(course())
+
+
+def test_a_hold_ends_with_wait_and_who_is_gone_takes_no_turn() -> None:
+    async def course() -> None:
+        desk = Desk()
+        turn = await desk.ask("short", hold=0.05)
+        assert turn is not None
+        assert turn.move == "wait"
+        desk.gone.add("gone")
+        assert await desk.ask("gone", left=30.0) is None
+        assert desk.turns._steering.waiting("payment") == 1  # the short one, until its deadline
+        assert desk.turns.held == 0
+
+    asyncio.run(course())
+
+
+def test_holds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def course() -> None:
+        desk = Desk()
+        monkeypatch.setattr(steering, "MOST_HELD", 1)
+        held = asyncio.create_task(desk.ask("held"))
+        await wait_until(lambda: desk.turns.held == 1)
+        turn = await desk.ask("too many")
+        assert turn is not None
+        assert turn.move == "wait"
+        held.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await held
+        assert desk.turns.held == 0
+
+    asyncio.run(course())
