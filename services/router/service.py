@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from events.catalogue import DOMAIN_TOPICS
 from events.compiled import CATALOGUE, Schemas
 from resources.errors import KafkaError
 from resources.kafka import KafkaResource
-from services.router.clients import Clients, ClientsFailed
+from services.router.clients import Clients, ClientsFailed, Fenced
 from services.router.health import Health
 from services.router.pump import Pump, Work
 from services.router.tables import Tables
@@ -32,6 +34,8 @@ log = logging.getLogger("isthmus.router")
 
 FIRST_DELAY: Final = 0.2
 LONGEST_DELAY: Final = 10.0
+TWIN_SECONDS: Final = 60.0
+"""Within which a router must be fenced twice to believe that another one has its name."""
 
 
 def run(
@@ -53,7 +57,8 @@ def run(
     ``table`` is the routing table's file, ``instance`` the router's name in its group. Raises what waiting would not
     mend: KafkaException where librdkafka does not take its configuration,
     :class:`~services.router.table.BadTable`, and :class:`~services.router.clients.Fenced` where another router runs
-    under the same name.
+    under the same name: a broker that was killed may forget who joined last, and fence the only one there is, but it
+    does not do so again and again.
     """
     # The librdkafka options hold what is needed to log in: they go to the clients and nowhere else.
     made: list[Any] = []
@@ -72,6 +77,7 @@ def run(
     pump = TransactionalPump if transactional else Pump
     delay = FIRST_DELAY
     commits = -1
+    twin, fenced_at = "", -math.inf
     while not stop.is_set():
         try:
             kafka.ensure_topics(work.tables.current.topics)
@@ -86,7 +92,13 @@ def run(
             health.state = "waiting for the broker"
             health.metrics.restarts += 1
             log.warning("begins anew in %.1f s: %s", delay, error)
+        except Fenced as error:
+            twin = str(error) if time.monotonic() - fenced_at < TWIN_SECONDS else ""
+            fenced_at = time.monotonic()
+            log.warning("another router has this one's name, or the broker has forgotten this one: %s", error)
         let_go(made)
+        if twin:
+            raise Fenced(twin)
         for _ in range(max(1, round(delay / 0.2))):
             health.turned()
             if stop.wait(0.2):
