@@ -109,11 +109,11 @@ class Attempts:
 
     async def _my_turn(self, now: float) -> Turn | None:
         """Wait for the turn of the next attempt; None where nobody decides, or the saga has all the time there is."""
-        saga, participant = self._saga, self._place[1]
+        saga, (step, participant) = self._saga, self._place
         left = saga.deadline.remaining(now)
         if math.isinf(left):
             return None
-        coming = Coming(saga.id, participant, left, self._number - 1, saga.after(participant))
+        coming = Coming(saga.id, step, participant, left, self._number - 1, saga.after(participant))
         return await self._client.turner.turn(coming, now)
 
     def _shed(self) -> None:

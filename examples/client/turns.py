@@ -48,6 +48,7 @@ class Coming:
     """An attempt that a saga would make; ``left`` are the seconds that it has, ``then`` whom it calls afterwards."""
 
     saga_id: str
+    step: str
     participant: str
     left: float
     attempts: int
@@ -202,6 +203,7 @@ def _question(coming: Coming, left: float, asked: int, hold: float, ends: Sequen
     return {
         "saga_id": coming.saga_id,
         "participant": coming.participant,
+        "step": coming.step,
         "left_ms": left * 1000,
         "attempts": coming.attempts,
         "asked": asked,

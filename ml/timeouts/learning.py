@@ -87,8 +87,9 @@ def learn(
     calm = [one for one in histories if one.calm] or list(histories)
     ended = [np.isfinite(one.ms) for one in calm]
     figures: dict[tuple[str, str], StepFigures] = step_figures(
-        [name for one, known in zip(calm, ended, strict=True) for name in np.asarray(one.participant)[known]],
-        [step for one, known in zip(calm, ended, strict=True) for step in np.asarray(one.step)[known]],
+        # Plain strings: they become keys of what is saved as JSON.
+        [name for one, known in zip(calm, ended, strict=True) for name in np.asarray(one.participant)[known].tolist()],
+        [step for one, known in zip(calm, ended, strict=True) for step in np.asarray(one.step)[known].tolist()],
         np.concatenate([one.ms[known] for one, known in zip(calm, ended, strict=True)] or [np.zeros(0)]),
     )
     most = {name: _PATIENCE * float(np.exp(own.scale)) for (name, _), own in figures.items()}

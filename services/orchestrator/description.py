@@ -128,6 +128,7 @@ class Ready(BaseModel):
     champions: list[str]
     runbooks: int
     incidents: int
+    timeouts: str | None
     problems: dict[str, str]
 
 

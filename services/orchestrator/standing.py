@@ -1,4 +1,4 @@
-"""What stands: the policies in force and the champion models, read whole and swapped in one step.
+"""What stands: policies in force, champion models and learned time-outs, read whole and swapped in one step.
 
 What belongs here: reading them, and keeping what was known while a store does not answer. What does not: what follows
 from them for a saga (:mod:`services.orchestrator.advice`).
@@ -7,6 +7,7 @@ from them for a saga (:mod:`services.orchestrator.advice`).
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from ml.sagas.lean import Score, scorer
 from ml.sagas.model import FailureModel
 from ml.sagas.state import Layout
 from ml.sagas.types import TYPES, model_name, saga_type
+from ml.timeouts.learning import Learned
 from resources.decisions import StoredDecision
 from resources.registry import ModelVersion
 
@@ -26,6 +28,8 @@ log = logging.getLogger("isthmus.orchestrator")
 
 T = TypeVar("T")
 KIND: Final = "saga_policy"
+_LEARNED_AT: Final = "SELECT toString(max(learned_at)) AS at FROM ml.step_timeouts"
+_LEARNED: Final = "SELECT learned FROM ml.step_timeouts WHERE toString(learned_at) = {at:String} LIMIT 1"
 _SUBJECTS: Final = "SELECT DISTINCT subject FROM ops.decisions WHERE kind = {kind:String}"
 
 
@@ -55,6 +59,14 @@ class Champion:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """What was learned of the durations of steps; ``at`` names it, and is empty where nothing was."""
+
+    at: str = ""
+    learned: Learned | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """Everything that advice rests on, at one moment."""
 
@@ -63,6 +75,7 @@ class Standing:
     """By saga type, for its failures, the costliest to miss first."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """What could not be read, by store, and the class of the error."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 class Book(Protocol):
@@ -125,11 +138,12 @@ class Keeper:
         # A declared type may have a champion before its first policy.
         names = sorted({*policies, *TYPES})
         champions = self._asked("registry", lambda: self._champions(names, known.champions), known.champions, problems)
+        timeouts = self._asked("warehouse", lambda: self._timeouts(known.timeouts), known.timeouts, problems)
         for store in problems.keys() - known.problems.keys():
             log.warning("the %s does not answer (%s); what was known stays in force", store, problems[store])
         for store in known.problems.keys() - problems.keys():
             log.info("the %s answers again", store)
-        self.standing = Standing(policies, champions, problems)
+        self.standing = Standing(policies, champions, problems, timeouts)
         self._read_at = time.monotonic()
 
     def _run(self) -> None:
@@ -160,6 +174,13 @@ class Keeper:
             if decision is not None and decision.action.get("steps"):
                 found[decision.subject] = InForce(str(decision.decision_id), decision.action, decision.valid_to)
         return found
+
+    def _timeouts(self, known: Timeouts) -> Timeouts:
+        at = self._tables.query_rows(_LEARNED_AT)[0]["at"]
+        if at == known.at:
+            return known
+        rows = self._tables.query_rows(_LEARNED, {"at": at})
+        return Timeouts(at, Learned.restore(json.loads(rows[0]["learned"])) if rows else None)
 
     def _champions(
         self, names: list[str], known: Mapping[str, tuple[Champion, ...]]

@@ -22,14 +22,22 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict, Field
 
 from ml.steering.decide import Move, Steering
-from ml.steering.health import Outcome
+from ml.steering.health import ANSWERED, Outcome
+from ml.timeouts.advisor import Advisor
 from services.families import by, counter, gauge
-from services.orchestrator.standing import Standing
+from services.orchestrator.standing import Standing, Timeouts
 
 UNKNOWN: Final = 5.0
 """Seconds that are taken for the usual time-out of a participant without a policy; what is seen moves it."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 MOST_PARTICIPANTS: Final = 1_000
+WELL: Final = 0.95
+"""Share of recent attempts that were answered, from which the learned time-outs speak. In trouble the steering's own
+do: cut attempts look like hangs to what was learned, and short time-outs keep the trouble alive (ADR 110)."""
+LONGER: Final = 0.3
+"""Logarithm of steering's time-out over the usual one, up to which a participant counts as well."""
+_LOST_SECONDS: Final = 600.0
+"""After which an attempt whose end was not told is taken for lost; no time-out is longer."""
 MOST_HELD: Final = 5_000
 """Answers that are held at a time; who comes then is told when to ask again."""
 
@@ -55,6 +63,7 @@ class Asked(BaseModel):
 
     saga_id: Name
     participant: Name | None = Field(default=None, description="Whom it would call; null where it only tells.")
+    step: str = Field(default="", max_length=200, description="The step: with it the time-out is the learned one.")
     left_ms: float = Field(default=60_000.0, ge=0, le=86_400_000.0, description="Milliseconds that the saga has left.")
     attempts: int = Field(default=0, ge=0, le=1_000_000, description="Attempts at this step so far.")
     asked: int = Field(default=0, ge=0, le=1_000_000, description="Answers `wait` since the last attempt.")
@@ -84,6 +93,61 @@ class Turn:
     ticket: int | None
 
 
+class LearnedTimeouts:
+    """Time-outs by what was learned (:mod:`ml.timeouts`), corrected by how attempts end; for one thread."""
+
+    def __init__(self) -> None:
+        self._advisor: Advisor | None = None
+        self._known = Timeouts()
+        self._begun: dict[tuple[str, int], tuple[int, float]] = {}
+        self._number = 0
+
+    def take(self, timeouts: Timeouts) -> None:
+        """Take what was learned anew; what was seen of participants since, and attempts under way, are kept."""
+        if timeouts.at == self._known.at or timeouts.learned is None:
+            return
+        advisor = Advisor(timeouts.learned)
+        if self._advisor is not None:
+            advisor.restore(self._advisor.save())
+        self._known, self._advisor = timeouts, advisor
+
+    def began(self, participant: str, step: str, ticket: int, now: float) -> float | None:
+        """Return the time-out, seconds, of an attempt that begins; None where its step was not learned."""
+        if self._advisor is None:
+            return None
+        self._expire(now)
+        self._number += 1
+        advice = self._advisor.advise(self._number, participant, step, now)
+        if not advice.known:
+            return None
+        self._begun[participant, ticket] = self._number, now
+        return advice.timeout_ms / 1000
+
+    def ended(self, participant: str, ticket: int, now: float, outcome: Outcome) -> None:
+        """Note how an attempt ended."""
+        begun = self._begun.pop((participant, ticket), None)
+        if begun is None or self._advisor is None:
+            return
+        number, at = begun
+        if outcome in ANSWERED:
+            self._advisor.ended(number, (now - at) * 1000)
+        elif outcome == "timed_out":
+            self._advisor.gave_up(number, (now - at) * 1000)
+        else:
+            # One that failed at once says nothing about how long an answer takes.
+            self._advisor.dropped(number)
+
+    def _expire(self, now: float) -> None:
+        """Let go of attempts whose end was never told: their caller is gone."""
+        while self._begun:
+            key, (number, at) = next(iter(self._begun.items()))
+            if now - at < _LOST_SECONDS:
+                return
+            del self._begun[key]
+            if self._advisor is not None:
+                self._advisor.dropped(number)
+
+
 class Turns(Collector):
     """Gives turns to sagas; for one thread."""
 
@@ -95,12 +159,21 @@ class Turns(Collector):
         self._standing = standing
         self._clock = clock
         self._read: Standing | None = None
+        self._timeouts = LearnedTimeouts()
         self._usual: dict[str, float] = {}
         self._held: dict[str, dict[int, asyncio.Future[None]]] = {}
         self.given: Counter[str] = Counter()
 
     def ask(
-        self, participant: str, saga_id: str, *, left: float, attempts: int, asked: int, then: Sequence[str]
+        self,
+        participant: str,
+        saga_id: str,
+        *,
+        left: float,
+        attempts: int,
+        asked: int,
+        then: Sequence[str],
+        step: str = "",
     ) -> Turn:
         """Return the next move of a saga with ``left`` seconds; raises TooManyParticipants."""
         now = self._clock()
@@ -111,10 +184,14 @@ class Turns(Collector):
             participant, hash(saga_id), now, deadline=now + left, attempts=attempts, asked=asked, then=then
         )
         self.given[move.what] += 1
-        ticket = None
-        if move.what == "send":
-            ticket = steering.sent(participant, now, left)
-        return Turn(move.what, move.seconds, move.because, ticket)
+        if move.what != "send":
+            return Turn(move.what, move.seconds, move.because, None)
+        ticket = steering.sent(participant, now, left)
+        learned = self._timeouts.began(participant, step, ticket, now)
+        health = steering.health[participant]
+        is_well = health.success >= WELL and health.stretch <= LONGER
+        seconds = min(learned, left) if learned is not None and is_well else move.seconds
+        return Turn("send", seconds, move.because, ticket)
 
     async def ask_and_wait(
         self,
@@ -125,6 +202,7 @@ class Turns(Collector):
         attempts: int,
         asked: int,
         then: Sequence[str],
+        step: str = "",
         hold: float,
         is_gone: Callable[[], Awaitable[bool]],
     ) -> Turn | None:
@@ -136,7 +214,9 @@ class Turns(Collector):
         began = self._clock()
         while True:
             waited = self._clock() - began
-            turn = self.ask(participant, saga_id, left=left - waited, attempts=attempts, asked=asked, then=then)
+            turn = self.ask(
+                participant, saga_id, left=left - waited, attempts=attempts, asked=asked, then=then, step=step
+            )
             if turn.move != "wait" or waited >= hold or self.held >= MOST_HELD:
                 return turn
             await self._call(participant, hash(saga_id), min(turn.seconds, hold - waited))
@@ -154,7 +234,9 @@ class Turns(Collector):
         """Note how an attempt ended; a second time, or one that is not known, tells nothing."""
         if participant not in self._steering.health:
             return
-        self._steering.ended(participant, ticket, self._clock(), outcome)
+        now = self._clock()
+        self._steering.ended(participant, ticket, now, outcome)
+        self._timeouts.ended(participant, ticket, now, outcome)
         if held := self._held.get(participant):
             for saga in self._steering.called(participant):
                 if (call := held.get(saga)) is not None and not call.done():
@@ -194,6 +276,7 @@ class Turns(Collector):
             self._read, self._usual = standing, _usual(standing)
             for name in self._steering.health:
                 self._steering.know(name, self._usual.get(name, UNKNOWN))
+            self._timeouts.take(standing.timeouts)
         if participant not in self._steering.health:
             if len(self._steering.health) >= MOST_PARTICIPANTS:
                 raise TooManyParticipants(f"{MOST_PARTICIPANTS:,} participants are known, and no more are kept")

@@ -157,6 +157,7 @@ def application(
             "champions": sorted(f"{one.version.name}/{one.version.version}" for one in _all(standing.champions)),
             "runbooks": len(past.known.runbooks),
             "incidents": len(past.known.incidents),
+            "timeouts": standing.timeouts.at or None,
             "problems": {**standing.problems, **live.problems, **past.problems},
         }
 
@@ -244,6 +245,7 @@ def application(
                 attempts=asked.attempts,
                 asked=asked.asked,
                 then=asked.then,
+                step=asked.step,
                 hold=asked.hold_ms / 1000,
                 is_gone=request.is_disconnected,
             )

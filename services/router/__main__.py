@@ -28,6 +28,7 @@ from services.router.metrics import Metrics
 from services.router.registry import schemas_of
 from services.router.registry.client import RegistryError
 from services.router.service import run
+from services.router.standstill import watch
 from services.router.table import BadTable
 from services.router.web import serving
 
@@ -87,6 +88,7 @@ def main() -> int:
                 stack.callback(tracing.close)
             sender = stack.enter_context(closing(_sender(kafka, settings, health)))
             address = stack.enter_context(serving(health, listener, _ingest(sender, settings, health, stop, schemas)))
+            watch(health)
             announced = Event()
 
             def announce() -> None:

@@ -46,7 +46,7 @@ def client(turns: HttpTurner) -> Client:
 
 
 def coming(saga: str = "o-1", left: float = 30.0) -> Coming:
-    return Coming(saga, "payment", left, 0, ("mailer",))
+    return Coming(saga, "charge", "payment", left, 0, ("mailer",))
 
 
 async def metric(turns: HttpTurner, name: str) -> float:

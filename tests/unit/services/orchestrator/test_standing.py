@@ -32,6 +32,8 @@ class Stores:
 
     def query_rows(self, sql: str, parameters: Any = None) -> list[dict[str, Any]]:
         self._there("warehouse")
+        if "step_timeouts" in sql:
+            return [{"at": ""}]
         return [{"subject": one} for one in sorted({one.subject for one in self.book.list(limit=100)})]
 
     def in_force(self, kind: str, subject: str) -> Any:
