@@ -79,6 +79,10 @@ class Registry(Protocol):
         """Return the model."""
 
 
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow says of a model, and of an alias, that is not there."""
+
+
 class RegistryResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """MLflow's tracking store and model registry."""
 
@@ -141,12 +145,16 @@ class RegistryResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def find(self, name: str, alias: Alias) -> ModelVersion | None:
         """Return the version that an alias points at, None where there is none."""
         client = self.client()
-        for found in client.search_registered_models(f"name = '{name}'", max_results=1):
-            number = found.aliases.get(alias)
-            if number is not None:
-                version = client.get_model_version(name, number)
-                return ModelVersion(name, int(number), version.run_id, dict(version.tags))
-        return None
+        from mlflow.exceptions import MlflowException
+
+        # One look: a search costs six times as much, and services look every few seconds.
+        try:
+            found = client.get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            if error.error_code in _ABSENT:
+                return None
+            raise
+        return ModelVersion(name, int(found.version), found.run_id, dict(found.tags))
 
     def load(self, version: ModelVersion) -> Any:
         """Return the model of a version number."""

@@ -33,7 +33,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 MOST_PARTICIPANTS: Final = 1_000
 WELL: Final = 0.95
 """Share of recent attempts that were answered, from which the learned time-outs speak. In trouble the steering's own
-do: cut attempts look like hangs to what was learned, and short time-outs keep the trouble alive (ADR 110)."""
+do: cut attempts look like hangs to what was learned, and short time-outs keep the trouble alive (ADR 118)."""
 LONGER: Final = 0.3
 """Logarithm of steering's time-out over the usual one, up to which a participant counts as well."""
 _LOST_SECONDS: Final = 600.0
