@@ -23,6 +23,7 @@ from dbos import DBOS
 
 from examples.client import Client, Declined, SagaError
 from examples.client.dbos import DbosDurability
+from examples.client.turns import NoTurner
 from examples.shop.live.orders import PLAN, Shop
 from examples.shop.live.processes import Participants
 from examples.shop.live.stock import ITEMS
@@ -39,6 +40,9 @@ def _settings() -> argparse.Namespace:
     parser.add_argument("--run", default=secrets.token_hex(3), help="part of the orders' ids: the same run goes on")
     parser.add_argument("--events", default="http://127.0.0.1:8090", help="the router")
     parser.add_argument("--advice", default="http://127.0.0.1:8091", help="the advice service")
+    parser.add_argument(
+        "--no-turns", action="store_true", help="sagas see no other's attempts: advice and budget alone"
+    )
     parser.add_argument("--serve", action="store_true", help="print the admin doors and keep placing orders")
     given = parser.parse_args()
     if missing := [name for name in ("SHOP_POSTGRES", "SHOP_REDIS", "SHOP_MONGO") if not os.environ.get(name)]:
@@ -94,6 +98,8 @@ async def _run(given: argparse.Namespace, participants: Participants, token: str
         events=(given.events, _secret("ingest-token")),
         durability=DbosDurability(),
     )
+    if given.no_turns:
+        client.turner = NoTurner()
     shop = Shop(client, participants.urls, token, deadline_seconds=given.deadline)
     DBOS(
         config={
