@@ -71,6 +71,17 @@ class RedisUnavailable(RedisError, Unavailable):
         Unavailable.__init__(self, message, sent=sent)
 
 
+class SourceError(ResourceError):
+    """An operational source refused a request, or cannot be used as it is configured."""
+
+
+class SourceUnavailable(SourceError, Unavailable):
+    """An operational source cannot be reached, or the connection was lost."""
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        Unavailable.__init__(self, message, sent=sent)
+
+
 class RangeGone(KafkaError):
     """Offsets that were asked for are not on the broker any more: aged out, or the topic was made anew."""
 

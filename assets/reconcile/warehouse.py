@@ -1,0 +1,131 @@
+"""The warehouse's side: sums, hashes and rows of a table in ClickHouse, computed there.
+
+What belongs here: statements. What does not: the expressions (``ml.reconcile.clickhouse``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assets.reconcile.source import Range, Table
+from ml.reconcile import clickhouse as dialect
+from ml.reconcile.classify import Key, Row
+from ml.reconcile.segments import Keys, Sizes, Sums, gathered
+from resources.errors import SourceError
+from resources.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# The hash's rounds are nested deeply; compiled they take half of the time.
+_SETTINGS = "SETTINGS max_parser_depth = 100000, compile_expressions = 1, min_count_to_compile_expression = 0"
+
+
+@dataclass
+class WarehouseTable:
+    """A table of the warehouse; ``final`` reads a ReplacingMergeTree collapsed."""
+
+    table: Table
+    warehouse: Warehouse
+    final: bool = False
+    _longest: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        name = ".".join(dialect.quoted(part) for part in self.table.warehouse.split(".", 1))
+        self._from = f"{name}{' FINAL' if self.final else ''}"
+        self._key = dialect.quoted(self.table.key[0].name)
+        self._key_form = f"toInt64({self._key})" if self.table.numbered else dialect.key_text(self.table.key)
+
+    def _ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        return self.warehouse.query_arrow(f"{sql} {_SETTINGS}", parameters)
+
+    def measure(self) -> None:
+        """Look how long the texts are: that many bytes the hash has to take in."""
+        texts = [column for column in self.table.columns if column.kind == "text"]
+        parts = {f"l{at}": f"max(length({dialect.canonical(column)}))" for at, column in enumerate(texts)}
+        if not self.table.numbered:
+            parts["key"] = f"max(length({self._key_form}))"
+        if not parts:
+            return
+        found = self._ask(f"SELECT {', '.join(f'{e} AS {n}' for n, e in parts.items())} FROM {self._from}")  # noqa: S608
+        sizes = {name: int(found.column(name)[0].as_py() or 0) for name in parts}
+        self._longest = {column.name: sizes[f"l{at}"] for at, column in enumerate(texts)}
+        self._longest["\0key"] = sizes.get("key", 0)
+        for name, size in self._longest.items():
+            if size > dialect.LONGEST:
+                raise SourceError(
+                    f"{self.table.warehouse}: column {name.strip(chr(0))} holds a text of {size} bytes; reconciliation"
+                    f" takes at most {dialect.LONGEST}: leave the column out"
+                )
+
+    @property
+    def _hash(self) -> str:
+        return dialect.row_hash(self.table.columns, self._longest)
+
+    def segments(self, bounds: Keys) -> Sizes:
+        """Return the sizes of the segments that begin at ``bounds``."""
+        listed = f"[{', '.join(map(str, bounds.tolist()))}]::Array(Int64)"
+        found = self._ask(
+            f"SELECT roundDown({self._key_form}, {listed}) AS bound, count() AS rows, groupBitXor({self._hash}) AS sum"  # noqa: S608
+            f" FROM {self._from} GROUP BY bound"
+        )
+        at = np.searchsorted(bounds, found.column("bound").to_numpy())
+        return _sizes(len(bounds), at, found)
+
+    def buckets(self, buckets: int) -> Sizes:
+        """Return the sizes of the buckets of the key's hash."""
+        found = self._ask(
+            f"SELECT {self._bucket(buckets)} AS bound, count() AS rows, groupBitXor({self._hash}) AS sum"  # noqa: S608
+            f" FROM {self._from} GROUP BY bound"
+        )
+        return _sizes(buckets, found.column("bound").to_numpy().astype(np.intp), found)
+
+    def _bucket(self, buckets: int) -> str:
+        longest = max(self._longest.get("\0key", 0), 20)
+        return dialect.bucket(self.table.key, buckets, longest)
+
+    def hashes(self, ranges: Sequence[Range]) -> tuple[NDArray[np.generic], Sums]:
+        """Return keys and hashes of the rows in ranges ``[low, high)`` of the key."""
+        parts = []
+        for low, high in ranges:
+            bounds = [f"{self._key} >= {low}"] if low is not None else []
+            bounds += [f"{self._key} < {high}"] if high is not None else []
+            parts.append(f"({' AND '.join(bounds) or 'true'})")
+        return self._hashes(" OR ".join(parts) or "false")
+
+    def hashes_of_buckets(self, chosen: Sequence[int], buckets: int) -> tuple[NDArray[np.generic], Sums]:
+        """Return keys and hashes of the rows in these buckets."""
+        wanted = ", ".join(str(int(bucket)) for bucket in chosen)
+        return self._hashes(f"{self._bucket(buckets)} IN ({wanted})")
+
+    def _hashes(self, condition: str) -> tuple[NDArray[np.generic], Sums]:
+        found = self._ask(f"SELECT {self._key_form} AS k, {self._hash} AS h FROM {self._from} WHERE {condition}")  # noqa: S608
+        keys = found.column("k").to_numpy()
+        return keys if self.table.numbered else keys.astype(np.str_), found.column("h").to_numpy()
+
+    def rows(self, keys: Sequence[Key]) -> dict[Key, list[Row]]:
+        """Return the rows of these keys as canonical texts; more than one where a key stands there twice."""
+        if not keys:
+            return {}
+        shown = ", ".join(f"{dialect.shown(column)} AS c{at}" for at, column in enumerate(self.table.columns))
+        kind = "Int64" if self.table.numbered else "String"
+        form = self._key if self.table.numbered else self._key_form
+        found = self._ask(
+            f"SELECT {self._key_form} AS k, {shown} FROM {self._from} WHERE {form} IN {{keys:Array({kind})}}",  # noqa: S608
+            {"keys": list(keys)},
+        )
+        rows: dict[Key, list[Row]] = {}
+        for row in found.to_pylist():
+            values = {column.name: row[f"c{at}"] for at, column in enumerate(self.table.columns)}
+            rows.setdefault(row["k"], []).append(values)
+        return rows
+
+
+def _sizes(segments: int, at: NDArray[np.intp], found: pa.Table) -> Sizes:
+    rows = found.column("rows").to_numpy().astype(np.int64)
+    return gathered(segments, at, rows, found.column("sum").to_numpy().astype(np.uint64))

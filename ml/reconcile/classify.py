@@ -1,0 +1,76 @@
+"""Classes of differences between a source's row and the warehouse's.
+
+What belongs here: comparing rows as canonical texts. What does not: reading them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal
+
+Class = Literal["missing", "extra", "changed", "late", "type_drift"]
+Key = int | str
+#: Canonical text of each column, None for null.
+Row = Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One row that differs, and in which columns; no value of it, for a report must hold no personal data."""
+
+    key: Key
+    kind: Class
+    columns: tuple[str, ...] = ()
+    detail: str = ""
+
+    def as_record(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        return {"key": str(self.key), "class": self.kind, "columns": list(self.columns), "detail": self.detail}
+
+
+def classify(key: Key, source: Row | None, held: Sequence[Row]) -> Difference | None:
+    """Return how the warehouse's rows of a key differ from the source's, None where they do not."""
+    if source is None:
+        return Difference(key, "extra", detail=f"{len(held)} rows" if len(held) > 1 else "") if held else None
+    if not held:
+        return Difference(key, "missing")
+    if len(held) > 1:
+        return Difference(key, "extra", detail=f"{len(held)} rows of one key")
+    names = tuple(sorted(name for name in source if source[name] != held[0].get(name)))
+    if not names:
+        return None
+    if all(_alike(source[name], held[0].get(name)) for name in names):
+        return Difference(key, "type_drift", names, "the same values in another form")
+    return Difference(key, "changed", names)
+
+
+def _alike(left: str | None, right: str | None) -> bool:
+    """Return whether two texts are one value that two types write differently."""
+    if left is None or right is None:
+        return (left or "") == (right or "")
+    return left.strip() == right.strip() or any(
+        (value := form(left)) is not None and value == form(right) for form in (_number, _truth, _moment)
+    )
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        return Decimal(text.strip())
+    except InvalidOperation:
+        return None
+
+
+def _truth(text: str) -> bool | None:
+    word = text.strip().lower()
+    return True if word in {"t", "true", "1", "yes"} else False if word in {"f", "false", "0", "no"} else None
+
+
+def _moment(text: str) -> datetime | None:
+    """Return the time to the second: a type with fewer digits is drift, not another time."""
+    try:
+        return datetime.fromisoformat(text.strip()).replace(microsecond=0, tzinfo=None)
+    except ValueError:
+        return None

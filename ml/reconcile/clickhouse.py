@@ -1,0 +1,170 @@
+"""ClickHouse's side in SQL: PostgreSQL's lookup3 hash in arithmetic, and a column's canonical text.
+
+What belongs here: expressions. What does not: statements and connections (``assets.reconcile``).
+
+ClickHouse has no ``let``: an alias that is used twice is expanded twice, and thirteen rounds of three uses each would
+be a text of a million terms. The parameter of a lambda is a name that is evaluated once, so each round is an
+``arrayMap`` over an array of one state; ClickHouse compiles the arithmetic (14 ns a link and row).
+
+Source of the hash: Bob Jenkins, lookup3.c (2006), as in PostgreSQL's ``src/common/hashfn.c``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from ml.reconcile.rowhash import START, Column, chain, flags
+
+_INIT: Final = 0x9E3779B9 + 3923095
+_STATE: Final = {"a": "t.1", "b": "t.2", "c": "t.3"}
+_MIX: Final = (("a", "c", "b", 4), ("b", "a", "c", 6), ("c", "b", "a", 8))
+_MIX_ALL: Final = (*_MIX, ("a", "c", "b", 16), ("b", "a", "c", 19), ("c", "b", "a", 4))
+_FINAL: Final = (
+    ("c", "b", 14), ("a", "c", 11), ("b", "a", 25), ("c", "b", 16), ("a", "c", 4), ("b", "a", 14), ("c", "b", 24),
+)  # fmt: skip
+#: Microseconds from 1970 to PostgreSQL's own epoch, 2000.
+_EPOCH: Final = 946_684_800_000_000
+#: Longest text (bytes) that is hashed as it is: each twelve bytes are one more round.
+LONGEST: Final = 95
+
+
+def quoted(name: str) -> str:
+    """Return ``name`` as an identifier; raises ValueError where it cannot be one."""
+    if not name or "\0" in name:
+        raise ValueError("a name is empty or holds a zero byte")
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def _step(state: str, new: Mapping[str, str]) -> str:
+    return f"arrayMap(t -> ({', '.join(new.get(name, _STATE[name]) for name in 'abc')}), {state})"
+
+
+def _mixed(state: str) -> str:
+    for x, y, z, turn in _MIX_ALL:
+        less = f"toUInt32({_STATE[x]} - {_STATE[y]})"
+        new = {x: f"bitXor({less}, bitRotateLeft({_STATE[y]}, {turn}))", y: f"toUInt32({_STATE[y]} + {_STATE[z]})"}
+        state = _step(state, new)
+    return state
+
+
+def _finished(state: str) -> str:
+    for x, y, turn in _FINAL:
+        state = _step(state, {x: f"toUInt32(bitXor({_STATE[x]}, {_STATE[y]}) - bitRotateLeft({_STATE[y]}, {turn}))"})
+    return f"arrayMap(t -> bitOr(bitShiftLeft(toUInt64(t.2), 32), toUInt64(t.3)), {state})"
+
+
+def _begun(seed: str, length: str) -> str:
+    """Return the state (an array of one tuple) after the seed; ``seed`` is an array of one UInt64."""
+    init = f"toUInt32({_INIT} + n)"
+    start = f"(toUInt32({init} + bitShiftRight(h, 32)), toUInt32({init} + bitAnd(h, 4294967295)), {init})"
+    return _mixed(f"arrayMap((h, n) -> {start}, {seed}, [toUInt32({length})])")
+
+
+def _hash_word(word: str, seed: str) -> str:
+    """Hash of four bytes: ``hash_bytes_uint32_extended``."""
+    added = f"arrayMap((t, k) -> (toUInt32(t.1 + k), t.2, t.3), {_begun(seed, '4')}, [toUInt32({word})])"
+    return _finished(added)
+
+
+def _hash_double(bits: str, seed: str) -> str:
+    """Hash of a double's eight bytes, given as UInt64; a zero's is the seed."""
+    words = "(toUInt32(t.1 + bitAnd(k, 4294967295)), toUInt32(t.2 + bitShiftRight(k, 32)), t.3)"
+    hashed = _finished(f"arrayMap((t, k) -> {words}, {_begun('[s]', '8')}, [b])")
+    return f"arrayMap((s, b) -> if(b = 0, s, ({hashed})[1]), {seed}, [{bits}])"
+
+
+def _hash_text(text: str, seed: str, longest: int) -> str:
+    """Hash of up to ``longest`` bytes: ``hash_bytes_extended``."""
+    state = _begun(seed, f"length({text})")
+    for block in range(longest // 12 + 1):
+        # The twelve bytes of a block as three words; what lies beyond the text is zero.
+        value = f"reinterpretAsUInt128(substring({text}, {12 * block + 1}, 12))"
+        a, b, c = (f"toUInt32(bitAnd(bitShiftRight(k, {shift}), 4294967295))" for shift in (0, 32, 64))
+        full = f"(toUInt32(t.1 + {a}), toUInt32(t.2 + {b}), toUInt32(t.3 + {c}))"
+        # The last word of what is left begins a byte further: its lowest byte is the length's.
+        tail = f"(toUInt32(t.1 + {a}), toUInt32(t.2 + {b}), toUInt32(t.3 + bitShiftLeft({c}, 8)))"
+        given = f"[{value}], [toUInt32(length({text}))]"
+        last = f"intDiv(n, 12) = {block}"
+        if block == longest // 12:
+            state = f"arrayMap((t, k, n) -> if({last}, {tail}, t), {state}, {given})"
+            continue
+        state = f"arrayMap((t, k, n) -> if({last}, {tail}, if(n >= {12 * block + 12}, {full}, t)), {state}, {given})"
+        mixed = _mixed("[t]")
+        state = f"arrayMap((t, n) -> if(n >= {12 * block + 12}, ({mixed})[1], t), {state}, [toUInt32(length({text}))])"
+    return _finished(state)
+
+
+def canonical(column: Column) -> str:
+    """Return an expression of the column's canonical form; null never, where the column may be."""
+    name, kind = quoted(column.name), column.kind
+    if kind == "time":
+        form, zero = f"toUnixTimestamp64Micro(toDateTime64({name}, 6, 'UTC'))", str(_EPOCH)
+    elif column.source_type == "date":
+        form, zero = f"toInt32(toDate32({name}))", "0"
+    elif kind in ("int4", "int8"):
+        form, zero = f"to{'Int32' if kind == 'int4' else 'Int64'}({name})", "0"
+    elif kind == "float":
+        form, zero = f"toFloat64({name})", "0"
+    elif column.scale is not None:
+        form, zero = f"toDecimalString({name}, {column.scale})", "''"
+    else:
+        form, zero = f"toString({name})", "''"
+    return f"assumeNotNull(ifNull({form}, {zero}))" if column.nullable else form
+
+
+def row_hash(columns: Sequence[Column], longest: Mapping[str, int]) -> str:
+    """Return the expression (UInt64) of a row's hash; ``longest`` holds the longest text of each text column."""
+    seed = f"[toUInt64({START})]"
+    hashed: Mapping[str, Callable[[str, str], str]] = {
+        "int4": _hash_word,
+        "time": lambda value, seed: _hash_word(_folded(value), seed),
+        # Minus zero and zero are one number, and so is whatever is none.
+        "float": lambda value, seed: _hash_double(f"reinterpretAsUInt64(if(isNaN({value}), nan, {value} + 0.))", seed),
+    }
+    for link in chain(columns):
+        column = link.column
+        if link.step == "xor":
+            value = canonical(column) if column else _flags(columns)
+            seed = f"arrayMap((h, x) -> bitXor(h, x), {seed}, [toUInt64(toInt64({value}))])"
+        elif column is None:
+            seed = _hash_word("0", seed)
+        elif column.kind == "text":
+            seed = _hash_text(canonical(column), seed, longest.get(column.name, 0))
+        else:
+            seed = hashed[column.kind](canonical(column), seed)
+    return f"({seed})[1]"
+
+
+def bucket(columns: Sequence[Column], buckets: int, longest: int) -> str:
+    """Return the expression of the key's bucket: the text hash of the key, its low bits. ``buckets``: a power of two."""
+    return f"bitAnd(({_hash_text(key_text(columns), f'[toUInt64({START})]', longest)})[1], {buckets - 1})"
+
+
+def _folded(micros: str) -> str:
+    """Return 32 bits of microseconds since 2000, as ``hashint8extended`` folds them."""
+    value = f"({micros} - {_EPOCH})"
+    low, high = f"bitAnd({value}, 4294967295)", f"bitShiftRight({value}, 32)"
+    return f"toUInt32(bitXor({low}, if({value} >= 0, {high}, bitNot({high}))))"
+
+
+def _flags(columns: Sequence[Column]) -> str:
+    return " + ".join(f"{bit} * isNull({quoted(column.name)})" for column, bit in flags(columns))
+
+
+def key_text(columns: Sequence[Column]) -> str:
+    """Return the expression of a key's text: its parts' texts, joined by U+001F."""
+    parts = [f"toString({quoted(column.name)})" for column in columns]
+    return parts[0] if len(parts) == 1 else f"concat({', char(31), '.join(parts)})"
+
+
+def shown(column: Column) -> str:
+    """Return the expression of a value's canonical text, null where it is null."""
+    name = quoted(column.name)
+    if column.kind == "time":
+        return f"toString(toDateTime64({name}, 6, 'UTC'))"
+    if column.source_type == "boolean":
+        return f"toString(toInt32({name}))"
+    if column.scale is not None:
+        return f"toDecimalString({name}, {column.scale})"
+    return f"toString({name})"
