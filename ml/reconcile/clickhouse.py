@@ -18,8 +18,9 @@ from ml.reconcile.rowhash import START, Column, chain, flags
 
 _INIT: Final = 0x9E3779B9 + 3923095
 _STATE: Final = {"a": "t.1", "b": "t.2", "c": "t.3"}
-_MIX: Final = (("a", "c", "b", 4), ("b", "a", "c", 6), ("c", "b", "a", 8))
-_MIX_ALL: Final = (*_MIX, ("a", "c", "b", 16), ("b", "a", "c", 19), ("c", "b", "a", 4))
+_MIX: Final = (
+    ("a", "c", "b", 4), ("b", "a", "c", 6), ("c", "b", "a", 8), ("a", "c", "b", 16), ("b", "a", "c", 19), ("c", "b", "a", 4),
+)  # fmt: skip
 _FINAL: Final = (
     ("c", "b", 14), ("a", "c", 11), ("b", "a", 25), ("c", "b", 16), ("a", "c", 4), ("b", "a", 14), ("c", "b", 24),
 )  # fmt: skip
@@ -27,6 +28,8 @@ _FINAL: Final = (
 _EPOCH: Final = 946_684_800_000_000
 #: Longest text (bytes) that is hashed as it is: each twelve bytes are one more round.
 LONGEST: Final = 95
+#: Rounds in one lambda: each lambda costs, and so does the text, which doubles or trebles with each round.
+TOGETHER: Final = 2
 
 
 def quoted(name: str) -> str:
@@ -36,21 +39,37 @@ def quoted(name: str) -> str:
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
-def _step(state: str, new: Mapping[str, str]) -> str:
-    return f"arrayMap(t -> ({', '.join(new.get(name, _STATE[name]) for name in 'abc')}), {state})"
-
-
-def _mixed(state: str) -> str:
-    for x, y, z, turn in _MIX_ALL:
-        less = f"toUInt32({_STATE[x]} - {_STATE[y]})"
-        new = {x: f"bitXor({less}, bitRotateLeft({_STATE[y]}, {turn}))", y: f"toUInt32({_STATE[y]} + {_STATE[z]})"}
-        state = _step(state, new)
+def _rounds(state: str, rounds: Sequence[Callable[[dict[str, str]], None]]) -> str:
+    """Apply ``rounds`` to a state, several in one lambda: equal terms in one are computed once, each lambda costs."""
+    for at in range(0, len(rounds), TOGETHER):
+        now = dict(_STATE)
+        for each in rounds[at : at + TOGETHER]:
+            each(now)
+        state = f"arrayMap(t -> ({now['a']}, {now['b']}, {now['c']}), {state})"
     return state
 
 
+def _mix(x: str, y: str, z: str, turn: int) -> Callable[[dict[str, str]], None]:
+    def each(now: dict[str, str]) -> None:
+        now[x] = f"bitXor(toUInt32({now[x]} - {now[y]}), bitRotateLeft({now[y]}, {turn}))"
+        now[y] = f"toUInt32({now[y]} + {now[z]})"
+
+    return each
+
+
+def _final(x: str, y: str, turn: int) -> Callable[[dict[str, str]], None]:
+    def each(now: dict[str, str]) -> None:
+        now[x] = f"toUInt32(bitXor({now[x]}, {now[y]}) - bitRotateLeft({now[y]}, {turn}))"
+
+    return each
+
+
+def _mixed(state: str) -> str:
+    return _rounds(state, [_mix(*each) for each in _MIX])
+
+
 def _finished(state: str) -> str:
-    for x, y, turn in _FINAL:
-        state = _step(state, {x: f"toUInt32(bitXor({_STATE[x]}, {_STATE[y]}) - bitRotateLeft({_STATE[y]}, {turn}))"})
+    state = _rounds(state, [_final(*each) for each in _FINAL])
     return f"arrayMap(t -> bitOr(bitShiftLeft(toUInt64(t.2), 32), toUInt64(t.3)), {state})"
 
 
