@@ -16,8 +16,9 @@ import assets.incidents
 import assets.landing
 import assets.quality
 import assets.sagas
+import assets.sources
 from assets.bi.project import DbtResource
-from jobs import build, incidents, landing
+from jobs import build, incidents, landing, sources
 from resources.kafka import KafkaResource
 from resources.registry import RegistryResource
 from resources.warehouse import WarehouseResource
@@ -27,7 +28,15 @@ from sensors.failures import run_failure_sensor
 from sensors.landing import landing_sensor
 
 #: The capabilities, left to right as an event goes.
-CAPABILITIES = (assets.landing, assets.bi.assets, assets.quality, assets.sagas, assets.decisions, assets.incidents)
+CAPABILITIES = (
+    assets.landing,
+    assets.bi.assets,
+    assets.quality,
+    assets.sagas,
+    assets.decisions,
+    assets.incidents,
+    assets.sources,
+)
 
 
 def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -49,8 +58,14 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             build.everything_job,
             incidents.saga_burst_job,
             incidents.policy_after_burst_job,
+            sources.sources_job,
         ],
-        schedules=[build.hourly_build_schedule, build.daily_train_schedule, build.daily_report_schedule],
+        schedules=[
+            build.hourly_build_schedule,
+            build.daily_train_schedule,
+            build.daily_report_schedule,
+            sources.sources_schedule,
+        ],
         sensors=[landing_sensor, burst_sensor, drift_sensor, run_failure_sensor],
         resources={**resources, **(resource_overrides or {})},
         # One process a run: starting one for each step costs more than most steps take.

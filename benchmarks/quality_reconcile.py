@@ -283,6 +283,13 @@ def md5_pass(world: World) -> None:
     )
 
 
+def counting(world: World) -> float:
+    """Return the seconds of ``count(*)`` on both sides, by a connection that is open already."""
+    with psycopg.connect(world.url) as connection:
+        source = timed(lambda: connection.execute(f"SELECT count(*) FROM {SOURCE}").fetchone())
+    return source + timed(lambda: world.warehouse.query_rows(f"SELECT count() FROM {AT_REST}"))
+
+
 def timed(work: Callable[[], Any]) -> float:
     """Return the seconds that ``work`` takes."""
     began = time.perf_counter()
@@ -348,10 +355,7 @@ def measure(world: World, seeds: int) -> dict[str, Any]:
         expected = world.break_(AT_REST, seed)
         table, drift = describe(resource, world.warehouse, SOURCE, AT_REST)
         for _ in range(3):
-            with psycopg.connect(world.url) as connection:
-                count = timed(lambda c=connection: c.execute(f"SELECT count(*) FROM {SOURCE}").fetchone())
-            count += timed(lambda: world.warehouse.query_rows(f"SELECT count() FROM {AT_REST}"))
-            times["count"].append(count)
+            times["count"].append(counting(world))
             report = reconcile(resource, world.warehouse, table, drift=drift)
             times["ours"].append(report.seconds)
             stages = report.stages
@@ -359,11 +363,11 @@ def measure(world: World, seeds: int) -> dict[str, Any]:
         times["md5"].append(timed(lambda: md5_pass(world)))
         # The live table was copied before the differences: those made at the source show in it, the others do not.
         table, _ = describe(resource, world.warehouse, SOURCE, LIVE, ("version_", "deleted_"))
-        standing = found(reconcile(resource, world.warehouse, table, final=True))
+        standing = found(reconcile(resource, world.warehouse, table))
         exact &= set(standing.items()) <= set(expected.items())
         with Writes(world, set(expected), seed) as going:
             time.sleep(1.0)
-            live = reconcile(resource, world.warehouse, table, final=True, lag=LAG)
+            live = reconcile(resource, world.warehouse, table, lag=LAG)
         if going.error:
             raise going.error
         times["live"].append(live.seconds)

@@ -129,3 +129,18 @@ def refuse(
     with explained():
         decision = _store().refuse(decision_id, actor=actor or who(), reason=reason)
     console.print(f"{decision.decision_id} is now {coloured(decision.status)}.")
+
+
+@app.command()
+def apply(
+    decision_id: Annotated[str, typer.Argument(help="The id, or its first eight characters or more.")],
+    actor: Annotated[str, typer.Option(help="Who carries it out; default: you.")] = "",
+) -> None:
+    """Carry an approved repair of data out; rows that agree by now are left alone."""
+    with explained():
+        from assets.reconcile.repair import apply as carry_out
+        from resources.warehouse import WarehouseResource
+
+        decision = carry_out(_store(), WarehouseResource(attempts=1), decision_id, actor=actor or who())
+    done = next(event.details for event in decision.events if event.event == "applied")
+    console.print(f"{decision.decision_id} is {coloured(decision.status)}: {done['repaired']} rows repaired.")

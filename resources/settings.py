@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DecisionKind = Literal[
@@ -31,6 +31,19 @@ IngestToken = Annotated[SecretStr, Field(min_length=16)]
 
 def _own_runbooks() -> dict[Literal["runbooks", "incidents"], list[Path]]:
     return {"runbooks": [Path(__file__).parents[1] / "docs" / "operations" / "runbooks"]}
+
+
+class Source(BaseModel):
+    """An operational source: where it is, what is copied from it, and what is compared with it."""
+
+    model_config = {"hide_input_in_errors": True, "extra": "forbid"}
+
+    url: SecretStr = Field(description="postgresql://… or mongodb://…/database")
+    tables: list[str] = Field(default_factory=list, description="Tables (`schema.table`) or collections to copy.")
+    compare: dict[str, str] = Field(
+        default_factory=dict, description="PostgreSQL table → the warehouse's table that follows it."
+    )
+    lag_seconds: float = Field(default=60.0, ge=0, description="How far that table may follow behind.")
 
 
 class Settings(BaseSettings):
@@ -216,6 +229,13 @@ class Settings(BaseSettings):
     schema_registry_ca: Path | None = Field(
         default=None,
         description="Certificates (PEM) that the schema registry's is checked against; default: certifi's.",
+    )
+
+    sources: dict[str, Source] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Operational sources, JSON: name → `url`, `tables` to copy, `compare` (table → the warehouse's), "
+        "`lag_seconds`.",
     )
 
     pii_key: SecretStr | None = Field(

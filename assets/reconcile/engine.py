@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from assets.reconcile.source import SourceSnapshot, Table, source_snapshot
 from assets.reconcile.warehouse import WarehouseTable
 from ml.reconcile.classify import Difference, Key, Row, classify
 from ml.reconcile.rowhash import Column
-from ml.reconcile.segments import candidates, differing, joined
+from ml.reconcile.segments import Sizes, candidates, differing, joined
 from resources.errors import SourceError
 from resources.postgres import PostgresResource, columns_of
 from resources.warehouse import Warehouse
@@ -104,7 +105,12 @@ def describe(
         if column.key:
             keys[column.key] = compared
     drift += [f"{name}: the source lacks it" for name in held if name not in {c.name for c in found} | set(leave_out)]
-    return Table(source, target, tuple(keys[at] for at in sorted(keys)), tuple(columns)), tuple(drift)
+    engine = warehouse.query_rows(
+        "SELECT engine FROM system.tables WHERE database = {database:String} AND name = {table:String}",
+        {"database": database, "table": name},
+    )[0]["engine"]
+    key = tuple(keys[at] for at in sorted(keys))
+    return Table(source, target, key, tuple(columns), final="Replacing" in engine), tuple(drift)
 
 
 def _fits(column: Column, type_: str) -> bool:
@@ -113,8 +119,7 @@ def _fits(column: Column, type_: str) -> bool:
     if column.source_type.startswith("numeric"):
         return bare.startswith("Decimal") and column.scale is not None
     return {
-        "int4": bare.startswith(("Int", "UInt", "Bool"))
-        and column.source_type != "date"
+        "int4": (bare.startswith(("Int", "UInt", "Bool")) and column.source_type != "date")
         or (column.source_type == "date" and bare.startswith("Date") and not bare.startswith("DateTime")),
         "int8": bare in ("Int64", "UInt64"),
         "time": bare.startswith("DateTime64(6"),
@@ -128,7 +133,6 @@ def reconcile(
     warehouse: Warehouse,
     table: Table,
     *,
-    final: bool = False,
     lag: float = 0.0,
     drift: tuple[str, ...] = (),
     connections: int | None = None,
@@ -139,7 +143,7 @@ def reconcile(
 
     ``lag`` (seconds) is how far the warehouse may follow behind; 0 says that nothing is in flight.
     """
-    held = WarehouseTable(table, warehouse, final)
+    held = WarehouseTable(table, warehouse)
     began = clock()
     stages: dict[str, float] = {}
     workers = connections or min(4, os.cpu_count() or 1)
@@ -153,7 +157,7 @@ def reconcile(
         found, in_flight = _judged(keys, before, held.rows(keys)), 0
     else:
         found, in_flight = _settled(postgres, held, keys, taken, lag, clock, sleep)
-    stages["rows"] = clock() - taken - sum(stages.values())
+    stages["rows"] = clock() - began - sum(each for name, each in stages.items() if name != "source")
     return Report(
         table.source, table.warehouse, *rows, segments, wrong, tuple(found), in_flight, drift, clock() - began, stages
     )
@@ -164,21 +168,28 @@ def _suspects(
 ) -> tuple[list[Key], tuple[int, int], int, int]:
     """Return the keys whose rows differ at first sight, the rows of both sides, the segments, and those that differ."""
     at = clock()
-    divided = snapshot.segments(max(1, min(4096, -(-snapshot.estimate() // CHUNK_ROWS))))
-    left = divided[1] if divided else snapshot.buckets(BUCKETS)
-    stages["source"], at = clock() - at, clock()
-    right = held.segments(divided[0]) if divided else held.buckets(BUCKETS)
-    stages["warehouse"], at = clock() - at, clock()
-    wrong = differing(left, right)
-    keys: list[Key] = []
-    if len(wrong):
-        if divided:
-            ranges = joined(divided[0], wrong)
-            sides = (*snapshot.hashes(ranges), *held.hashes(ranges))
+    division = snapshot.divide(max(1, min(4096, -(-snapshot.estimate() // CHUNK_ROWS))))
+    stages["divide"], at = clock() - at, clock()
+    # Both sides at the same time: each has processors of its own, as a rule.
+    with ThreadPoolExecutor(1, thread_name_prefix="reconcile") as pool:
+        if division:
+            theirs: Future[Sizes] = pool.submit(held.segments, division.bounds)
+            left = snapshot.segments(division)
         else:
-            chosen = wrong.tolist()
-            sides = (*snapshot.hashes_of_buckets(chosen, BUCKETS), *held.hashes_of_buckets(chosen, BUCKETS))
-        keys = candidates(*sides)
+            theirs = pool.submit(held.buckets, BUCKETS)
+            left = snapshot.buckets(BUCKETS)
+        stages["source"] = clock() - at
+        right = theirs.result()
+        stages["sums"], at = clock() - at, clock()
+        wrong = differing(left, right)
+        keys: list[Key] = []
+        if len(wrong) and division:
+            ranges = joined(division.bounds, wrong)
+            rest = pool.submit(held.hashes, ranges)
+            keys = candidates(*snapshot.hashes(ranges), *rest.result())
+        elif len(wrong):
+            rest = pool.submit(held.hashes_of_buckets, wrong.tolist(), BUCKETS)
+            keys = candidates(*snapshot.hashes_of_buckets(wrong.tolist(), BUCKETS), *rest.result())
     stages["segments"] = clock() - at
     return keys, (int(left.rows.sum()), int(right.rows.sum())), len(left.rows), len(wrong)
 

@@ -32,17 +32,30 @@ Range = tuple[int | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of both sides: its names, its key and the columns that are compared (the key among them)."""
+    """A table of both sides: its names, its key and the columns that are compared (the key among them).
+
+    ``final``: the warehouse's table collapses rows of one key when it is read.
+    """
 
     source: str
     warehouse: str
     key: tuple[Column, ...]
     columns: tuple[Column, ...]
+    final: bool = False
 
     @property
     def numbered(self) -> bool:
         """Whether the key is one whole number, whose ranges are segments."""
         return len(self.key) == 1 and self.key[0].source_type in ("smallint", "integer", "bigint")
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Segments by their lower bounds, and the statements that read the table, each with the segment that it is of."""
+
+    bounds: Keys
+    statements: list[str]
+    at: list[int]
 
 
 @dataclass
@@ -75,15 +88,14 @@ class SourceSnapshot:
         with ThreadPoolExecutor(len(self.connections), thread_name_prefix="reconcile") as pool:
             yield from pool.map(self._run, statements)
 
-    def segments(self, chunks: int) -> tuple[Keys, Sizes] | None:
-        """Return lower bounds of segments and their sizes, None where the rows do not lie in the key's order.
+    def divide(self, chunks: int) -> Division | None:
+        """Return how the table is read once, by ranges of its pages; None where rows do not lie in the key's order.
 
-        The table is read once, by ranges of its pages; a row whose page lies elsewhere than its key is counted where
-        its key belongs. PostgreSQL spends as much on grouping a row as on hashing it, so nothing is grouped.
+        PostgreSQL spends as much on grouping a row as on hashing it, so nothing is grouped.
         """
         if not self.table.numbered:
             return None
-        pages = self._run(f"SELECT pg_relation_size('{self._name}') / current_setting('block_size')::int8")[0][0]  # noqa: S608
+        pages = self._run(f"SELECT pg_relation_size('{self._name}') / current_setting('block_size')::int8")[0][0]
         edges = np.unique(np.linspace(0, max(pages, 1), chunks + 1).astype(np.int64)[:-1]).tolist()
         firsts = self._run(
             f"SELECT (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY k) FROM (SELECT {self._key} AS k"  # noqa: S608
@@ -92,13 +104,14 @@ class SourceSnapshot:
         )
         known = [(edge, first) for edge, (first,) in zip(edges, firsts, strict=True) if first is not None]
         if not known:
-            return np.zeros(1, np.int64), Sizes(np.zeros(1, np.int64), np.zeros(1, np.uint64))
+            return Division(np.zeros(1, np.int64), [], [])
         rising = ascending([first for _, first in known])
         if len(rising) < IN_ORDER * len(known):
             return None
         bounds = np.array([known[at][1] for at in rising], np.int64)
         segment_of = {int(at): segment for segment, at in enumerate(rising)}
-        statements, at = [], []
+        statements: list[str] = []
+        at: list[int] = []
         for number, (edge, _) in enumerate(known):
             last = number + 1 == len(known)
             pages_of = f"ctid >= '({0 if number == 0 else edge},0)'"
@@ -110,13 +123,19 @@ class SourceSnapshot:
                 f" FROM (SELECT {self._key} AS k, {self._hash} AS h FROM {self._name} WHERE {pages_of}) AS rows"
             )
             at.append(0 if segment is None else segment)
-        rows, sums, strays = [], [], []
-        for ((count, checksum, found),), here in zip(self._all(statements), at, strict=True):
+        return Division(bounds, statements, at)
+
+    def segments(self, division: Division) -> Sizes:
+        """Return the sizes of the segments; a row whose page lies elsewhere than its key counts where its key does."""
+        rows: list[int] = []
+        sums: list[int] = []
+        strays: list[tuple[int, Keys]] = []
+        for ((count, checksum, found),), here in zip(self._all(division.statements), division.at, strict=True):
             rows.append(count)
             sums.append(checksum)
             if found:
                 strays.append((here, np.array(found, np.int64)))
-        return bounds, _placed(bounds, at, rows, sums, strays)
+        return _placed(division.bounds, division.at, rows, sums, strays)
 
     @staticmethod
     def _outside(bounds: Keys, segment: int) -> str:
@@ -128,7 +147,7 @@ class SourceSnapshot:
         """Return about how many rows there are, by the planner's statistics and the table's size."""
         count = self._run(
             "SELECT CASE WHEN relpages > 0 THEN reltuples / relpages ELSE 100 END * pg_relation_size(oid)"
-            f" / current_setting('block_size')::int8 FROM pg_class WHERE oid = '{self._name}'::regclass"  # noqa: S608
+            f" / current_setting('block_size')::int8 FROM pg_class WHERE oid = '{self._name}'::regclass"
         )[0][0]
         return max(0, int(count))
 
@@ -165,19 +184,28 @@ class SourceSnapshot:
 
     def rows(self, keys: Sequence[Key]) -> dict[Key, tuple[str, Row]]:
         """Return the rows of these keys, each as the name of its version and as canonical texts."""
-        if not keys:
-            return {}
         names = [column.name for column in self.table.columns]
         shown = ", ".join(dialect.shown(column) for column in self.table.columns)
-        # An integer key as it is, so that its index serves.
+        found = self._of(keys, f"{self._key}, xmin::text, {shown}")
+        return {row[0]: (row[1], dict(zip(names, row[2:], strict=True))) for row in found}
+
+    def documents(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
+        """Return the rows of these keys as JSON objects of the compared columns."""
+        wanted = {column.name for column in self.table.columns}
+        found = self._of(keys, "row_to_json(t)")
+        return [{name: value for name, value in row[0].items() if name in wanted} for row in found]
+
+    def _of(self, keys: Sequence[Key], select: str) -> list[tuple[Any, ...]]:
+        if not keys:
+            return []
+        # A whole number as it is, so that its index serves.
         key = dialect.quoted(self.table.key[0].name) if self.table.numbered else self._key
-        statement = f"SELECT {self._key}, xmin::text, {shown} FROM {self._name} WHERE {key} = ANY("  # noqa: S608
+        statement = f"SELECT {select} FROM {self._name} AS t WHERE {key} = ANY("  # noqa: S608
         connection = self._idle.get()
         try:
-            found = connection.execute(f"{statement.replace('%', '%%')}%s)".encode(), [list(keys)]).fetchall()
+            return connection.execute(f"{statement.replace('%', '%%')}%s)".encode(), [list(keys)]).fetchall()
         finally:
             self._idle.put(connection)
-        return {row[0]: (row[1], dict(zip(names, row[2:], strict=True))) for row in found}
 
 
 @contextmanager

@@ -28,16 +28,15 @@ _SETTINGS = "SETTINGS max_parser_depth = 100000, compile_expressions = 1, min_co
 
 @dataclass
 class WarehouseTable:
-    """A table of the warehouse; ``final`` reads a ReplacingMergeTree collapsed."""
+    """A table of the warehouse, read as it stands."""
 
     table: Table
     warehouse: Warehouse
-    final: bool = False
     _longest: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name = ".".join(dialect.quoted(part) for part in self.table.warehouse.split(".", 1))
-        self._from = f"{name}{' FINAL' if self.final else ''}"
+        self._from = f"{name}{' FINAL' if self.table.final else ''}"
         self._key = dialect.quoted(self.table.key[0].name)
         self._key_form = f"toInt64({self._key})" if self.table.numbered else dialect.key_text(self.table.key)
 

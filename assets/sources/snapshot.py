@@ -37,10 +37,14 @@ class Page:
 class Origin(Protocol):
     """A state of a table that can be read in pages."""
 
-    #: What the source calls the state; empty where it has no name, and ``identity`` is the run's own.
+    #: What the source calls the state; empty where it has no name for it.
     position: str
-    identity: str
+    #: Whether all rows are of one moment.
     consistent: bool
+
+    @property
+    def identity(self) -> str:
+        """Name of what is copied: copies of one name are one."""
 
     def pages(self, after: Any, size: int) -> Iterator[Page]:
         """Yield the pages after a place (None: from the beginning), the same ones for the same state."""

@@ -19,7 +19,8 @@ from ml.reconcile.rowhash import START, Column, chain, flags
 _INIT: Final = 0x9E3779B9 + 3923095
 _STATE: Final = {"a": "t.1", "b": "t.2", "c": "t.3"}
 _MIX: Final = (
-    ("a", "c", "b", 4), ("b", "a", "c", 6), ("c", "b", "a", 8), ("a", "c", "b", 16), ("b", "a", "c", 19), ("c", "b", "a", 4),
+    ("a", "c", "b", 4), ("b", "a", "c", 6), ("c", "b", "a", 8),
+    ("a", "c", "b", 16), ("b", "a", "c", 19), ("c", "b", "a", 4),
 )  # fmt: skip
 _FINAL: Final = (
     ("c", "b", 14), ("a", "c", 11), ("b", "a", 25), ("c", "b", 16), ("a", "c", 4), ("b", "a", 14), ("c", "b", 24),
@@ -156,7 +157,7 @@ def row_hash(columns: Sequence[Column], longest: Mapping[str, int]) -> str:
 
 
 def bucket(columns: Sequence[Column], buckets: int, longest: int) -> str:
-    """Return the expression of the key's bucket: the text hash of the key, its low bits. ``buckets``: a power of two."""
+    """Return the expression of a key's bucket: the low bits of its text's hash. ``buckets`` is a power of two."""
     return f"bitAnd(({_hash_text(key_text(columns), f'[toUInt64({START})]', longest)})[1], {buckets - 1})"
 
 

@@ -255,6 +255,14 @@ class DecisionStore:
             raise DecisionConflict(f"{decision.kind} is in dry-run and decision {decision.decision_id} has no approval")
         return decision
 
+    def applied(self, decision_id: UUID | str, *, actor: str, details: Mapping[str, Any]) -> StoredDecision:
+        """Write down that an actuator carried the decision out; ``details`` say what it did. Again changes nothing."""
+        decision = self.show(decision_id)
+        if not any(event.event == "applied" for event in decision.events):
+            self._append(decision.decision_id, [DecisionEvent(self.clock(), "applied", actor, "carried out", details)])
+            self._audit(actor, "decision.apply", str(decision.decision_id), details)
+        return self.show(decision.decision_id)
+
     def _by_person(self, decision_id: UUID | str, actor: str, note: str, action: str) -> StoredDecision:
         if not actor.strip() or not note.strip():
             raise DecisionConflict("a person's name and a note that says why are needed")
