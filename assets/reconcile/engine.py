@@ -100,7 +100,7 @@ def describe(
         compared = Column(column.name, column.type, column.nullable or "Nullable(" in type_, column.scale)
         if not _fits(compared, type_):
             drift.append(f"{column.name}: {column.type} in the source, {type_} in the warehouse")
-            compared = Column(column.name, "text", compared.nullable)
+            compared = Column(column.name, "as text", compared.nullable)
         columns.append(compared)
         if column.key:
             keys[column.key] = compared
@@ -149,14 +149,13 @@ def reconcile(
     workers = connections or min(4, os.cpu_count() or 1)
     with source_snapshot(postgres, table, connections=workers) as snapshot:
         held.measure()
-        taken = clock()
         keys, rows, segments, wrong = _suspects(snapshot, held, stages, clock)
         if lag <= 0:
             before = snapshot.rows(keys)
     if lag <= 0:
         found, in_flight = _judged(keys, before, held.rows(keys)), 0
     else:
-        found, in_flight = _settled(postgres, held, keys, taken, lag, clock, sleep)
+        found, in_flight = _settled(postgres, held, keys, lag=lag, clock=clock, sleep=sleep)
     stages["rows"] = clock() - began - sum(each for name, each in stages.items() if name != "source")
     return Report(
         table.source, table.warehouse, *rows, segments, wrong, tuple(found), in_flight, drift, clock() - began, stages
@@ -203,7 +202,7 @@ def _settled(
     postgres: PostgresResource,
     held: WarehouseTable,
     keys: Sequence[Key],
-    taken: float,
+    *,
     lag: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],

@@ -70,6 +70,7 @@ class SourceSnapshot:
         for connection in self.connections:
             self._idle.put(connection)
         self._name = ".".join(dialect.quoted(part) for part in self.table.source.split(".", 1))
+        self._literal = "'" + self._name.replace("'", "''") + "'"
         self._hash = dialect.row_hash(self.table.columns)
         self._key = (
             f"{dialect.quoted(self.table.key[0].name)}::int8"
@@ -95,7 +96,7 @@ class SourceSnapshot:
         """
         if not self.table.numbered:
             return None
-        pages = self._run(f"SELECT pg_relation_size('{self._name}') / current_setting('block_size')::int8")[0][0]
+        pages = self._run(f"SELECT pg_relation_size({self._literal}) / current_setting('block_size')::int8")[0][0]
         edges = np.unique(np.linspace(0, max(pages, 1), chunks + 1).astype(np.int64)[:-1]).tolist()
         firsts = self._run(
             f"SELECT (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY k) FROM (SELECT {self._key} AS k"  # noqa: S608
@@ -146,8 +147,8 @@ class SourceSnapshot:
     def estimate(self) -> int:
         """Return about how many rows there are, by the planner's statistics and the table's size."""
         count = self._run(
-            "SELECT CASE WHEN relpages > 0 THEN reltuples / relpages ELSE 100 END * pg_relation_size(oid)"
-            f" / current_setting('block_size')::int8 FROM pg_class WHERE oid = '{self._name}'::regclass"
+            "SELECT CASE WHEN relpages > 0 THEN reltuples / relpages ELSE 100 END * pg_relation_size(oid)"  # noqa: S608
+            f" / current_setting('block_size')::int8 FROM pg_class WHERE oid = {self._literal}::regclass"
         )[0][0]
         return max(0, int(count))
 

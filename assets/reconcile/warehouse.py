@@ -22,8 +22,10 @@ from resources.warehouse import Warehouse
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# The hash's rounds are nested deeply; compiled they take half of the time.
-_SETTINGS = "SETTINGS max_parser_depth = 100000, compile_expressions = 1, min_count_to_compile_expression = 0"
+# The hash's rounds are nested deeply.
+_SETTINGS = "SETTINGS max_parser_depth = 100000, compile_expressions = {compiled}, min_count_to_compile_expression = 0"
+#: Rows from which compiling the hash pays: it takes a second, and halves the time of a row.
+COMPILED_FROM = 1_000_000
 
 
 @dataclass
@@ -33,6 +35,7 @@ class WarehouseTable:
     table: Table
     warehouse: Warehouse
     _longest: dict[str, int] = field(default_factory=dict)
+    _compiled: bool = False
 
     def __post_init__(self) -> None:
         name = ".".join(dialect.quoted(part) for part in self.table.warehouse.split(".", 1))
@@ -41,7 +44,7 @@ class WarehouseTable:
         self._key_form = f"toInt64({self._key})" if self.table.numbered else dialect.key_text(self.table.key)
 
     def _ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        return self.warehouse.query_arrow(f"{sql} {_SETTINGS}", parameters)
+        return self.warehouse.query_arrow(f"{sql} {_SETTINGS.format(compiled=int(self._compiled))}", parameters)
 
     def measure(self) -> None:
         """Look how long the texts are: that many bytes the hash has to take in."""
@@ -49,11 +52,11 @@ class WarehouseTable:
         parts = {f"l{at}": f"max(length({dialect.canonical(column)}))" for at, column in enumerate(texts)}
         if not self.table.numbered:
             parts["key"] = f"max(length({self._key_form}))"
-        if not parts:
-            return
+        parts["rows"] = "count()"
         found = self._ask(f"SELECT {', '.join(f'{e} AS {n}' for n, e in parts.items())} FROM {self._from}")  # noqa: S608
         sizes = {name: int(found.column(name)[0].as_py() or 0) for name in parts}
         self._longest = {column.name: sizes[f"l{at}"] for at, column in enumerate(texts)}
+        self._compiled = sizes["rows"] >= COMPILED_FROM
         self._longest["\0key"] = sizes.get("key", 0)
         for name, size in self._longest.items():
             if size > dialect.LONGEST:

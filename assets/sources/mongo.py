@@ -1,10 +1,11 @@
 """Collections of MongoDB in pages of their ``_id``.
 
-What belongs here: pages as JSON texts. What does not: the query (``resources.mongo``), where pages go (``snapshot.py``).
+What belongs here: pages as JSON texts. What does not: the query (``resources.mongo``), and where the pages go
+(``snapshot.py``).
 
-The server that answers may have no snapshots of its own, so none is asked for: each document is as it was at some moment
-of the copy, and each that stood there from its beginning to its end is in it once. A copy that was cut off goes on where
-it was, under the same name, for its promise is no other.
+A server may have no snapshots, so none is asked for: each document is as it was at some moment of the copy, and each
+that stood there from its beginning to its end is in it once. A copy that was cut off goes on where it was, under the
+same name, for it promises no more.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class MongoOrigin:
         from bson import json_util
 
         options = json_util.CANONICAL_JSON_OPTIONS
-        place = json_util.loads(after, options) if after is not None else None
+        place = json_util.loads(after, json_options=options) if after is not None else None
         while True:
             documents, place = page(self.collection, after=place, limit=size)
             after = json_util.dumps(place, json_options=options) if place is not None else None

@@ -80,7 +80,7 @@ def copy(
     after = json.loads(noted[-1]["last_key"]) if noted else None
     if not noted or after is not None:
         for page in origin.pages(after, page_rows):
-            _insert(warehouse, source, table, snapshot, number, page)
+            _insert(warehouse, (source, table, snapshot), number, page)
             rows, number = rows + len(page.keys), number + 1
     warehouse.insert_rows(
         "raw.source_snapshots",
@@ -121,9 +121,11 @@ def _standing(warehouse: Warehouse, snapshot: str) -> int:
     return int(found[0]["rows"])
 
 
-def _insert(warehouse: Warehouse, source: str, table: str, snapshot: str, number: int, page: Page) -> None:
-    """Insert a page and note it."""
+def _insert(warehouse: Warehouse, of: tuple[str, str, str], number: int, page: Page) -> None:
+    """Insert a page of a source's table's snapshot, and note it."""
     import pyarrow as pa
+
+    source, table, snapshot = of
 
     rows = len(page.keys)
     joined = "\x1e".join(page.payloads) + "\x1d" + "\x1e".join(page.keys)

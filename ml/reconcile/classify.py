@@ -50,9 +50,24 @@ def classify(key: Key, source: Row | None, held: Sequence[Row]) -> Difference | 
 def _alike(left: str | None, right: str | None) -> bool:
     """Return whether two texts are one value that two types write differently."""
     if left is None or right is None:
-        return (left or "") == (right or "")
-    return left.strip() == right.strip() or any(
-        (value := form(left)) is not None and value == form(right) for form in (_number, _truth, _moment)
+        return left is right
+    if left.strip() == right.strip():
+        return True
+    for form in (_number, _truth):
+        if (value := form(left)) is not None and value == form(right):
+            return True
+    return _cut(left, right)
+
+
+def _cut(left: str, right: str) -> bool:
+    """Return whether one time is the other, cut to its milliseconds or seconds."""
+    one, other = _moment(left), _moment(right)
+    if one is None or other is None:
+        return False
+    return any(
+        each.replace(microsecond=each.microsecond // unit * unit) == whole
+        for unit in (1_000, 1_000_000)
+        for each, whole in ((one, other), (other, one))
     )
 
 
@@ -69,8 +84,7 @@ def _truth(text: str) -> bool | None:
 
 
 def _moment(text: str) -> datetime | None:
-    """Return the time to the second: a type with fewer digits is drift, not another time."""
     try:
-        return datetime.fromisoformat(text.strip()).replace(microsecond=0, tzinfo=None)
+        return datetime.fromisoformat(text.strip()).replace(tzinfo=None)
     except ValueError:
         return None

@@ -139,8 +139,7 @@ def row_hash(columns: Sequence[Column], longest: Mapping[str, int]) -> str:
     hashed: Mapping[str, Callable[[str, str], str]] = {
         "int4": _hash_word,
         "time": lambda value, seed: _hash_word(_folded(value), seed),
-        # Minus zero and zero are one number, and so is whatever is none.
-        "float": lambda value, seed: _hash_double(f"reinterpretAsUInt64(if(isNaN({value}), nan, {value} + 0.))", seed),
+        "float": lambda value, seed: _hash_double(_bits(value), seed),
     }
     for link in chain(columns):
         column = link.column
@@ -159,6 +158,11 @@ def row_hash(columns: Sequence[Column], longest: Mapping[str, int]) -> str:
 def bucket(columns: Sequence[Column], buckets: int, longest: int) -> str:
     """Return the expression of a key's bucket: the low bits of its text's hash. ``buckets`` is a power of two."""
     return f"bitAnd(({_hash_text(key_text(columns), f'[toUInt64({START})]', longest)})[1], {buckets - 1})"
+
+
+def _bits(value: str) -> str:
+    """Return a double's bits; minus zero and zero are one number, and so is whatever is none."""
+    return f"reinterpretAsUInt64(if(isNaN({value}), nan, {value} + 0.))"
 
 
 def _folded(micros: str) -> str:
@@ -185,6 +189,8 @@ def shown(column: Column) -> str:
         return f"toString(toDateTime64({name}, 6, 'UTC'))"
     if column.source_type == "boolean":
         return f"toString(toInt32({name}))"
+    if column.kind == "float":
+        return f"if(isNull({name}), NULL, leftPad(lower(hex({_bits(f'assumeNotNull(toFloat64({name}))')})), 16, '0'))"
     if column.scale is not None:
         return f"toDecimalString({name}, {column.scale})"
     return f"toString({name})"

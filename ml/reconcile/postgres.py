@@ -82,6 +82,8 @@ def shown(column: Column) -> str:
         return f"to_char({inner}, 'YYYY-MM-DD HH24:MI:SS.US')"
     if column.source_type == "boolean":
         return f"({name}::int4)::text"
+    if column.kind == "float":
+        return f"encode(float8send({name}::float8 + 0), 'hex')"  # texts of floats differ between stores
     if column.kind == "text" and column.source_type.startswith("numeric"):
         return f"trim_scale({name})::text" if column.scale is None else f"{name}::text"
     return f"{name}::text"

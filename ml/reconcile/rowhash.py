@@ -36,7 +36,10 @@ _KINDS: Final[Mapping[str, Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that both sides have. ``source_type`` is PostgreSQL's ``format_type``, ``scale`` a numeric's."""
+    """A column that both sides have. ``source_type`` is PostgreSQL's ``format_type``, ``scale`` a numeric's.
+
+    A type that is not known is compared by its text.
+    """
 
     name: str
     source_type: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -50,37 +51,41 @@ class Killable:
         pid = spawn(command, log=log, user=user, cwd=self.folder)
         wait_for(lambda: answers(self.port), pid, what=command[0], log=log)
 
-    def again(self) -> None:
-        """Kill and start."""
+    def again(self, *options: str) -> None:
+        """Kill and start, with further options."""
         user = self.process().username()
-        self.start(self.kill(), user if os.geteuid() == 0 else None)
+        self.start([*self.kill(), *options], user if os.geteuid() == 0 else None)
 
     def stop(self) -> None:
         """Stop for good."""
         end(self.process().pid, signal.SIGINT)
 
 
-def _own(variable: str, start: str, folder: Path) -> Iterator[Killable]:
+def _own(variable: str, start: Callable[[Path], tuple[str, Callable[[], None]]]) -> Iterator[Killable]:
     if not os.environ.get(variable):
         pytest.skip(f"{variable} is not set: run `python -m tests.services --only postgres,mongo pytest …`")
-    # PostgreSQL's user has to get through to its folder; the folders above belong to pytest, and are closed.
-    folder.chmod(0o711)
-    for parent in folder.parents[:3]:
-        if parent != Path("/tmp"):
-            parent.chmod(0o711)
-    place = folder / "server"
-    place.mkdir()
-    url, _ = getattr(others, start)(place)
-    server = Killable(url, place)
-    yield server
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="isthmus-killed-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL's user has to get through to its own folder
+        place = Path(folder) / "server"
+        place.mkdir()
+        server = Killable(start(place)[0], place)
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
-    yield from _own("ISTHMUS_TEST_POSTGRES", "postgres", tmp_path_factory.mktemp("postgres"))
+def own_postgres() -> Iterator[Killable]:
+    yield from _own("ISTHMUS_TEST_POSTGRES", others.postgres)
 
 
 @pytest.fixture(scope="module")
-def own_mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
-    yield from _own("ISTHMUS_TEST_MONGO", "mongo", tmp_path_factory.mktemp("mongo"))
+def own_mongo() -> Iterator[Killable]:
+    yield from _own("ISTHMUS_TEST_MONGO", others.mongo)
+
+
+@pytest.fixture
+def postgres() -> str:
+    """The address of the harness' PostgreSQL."""
+    if url := os.environ.get("ISTHMUS_TEST_POSTGRES"):
+        return url
+    pytest.skip("ISTHMUS_TEST_POSTGRES is not set: run `python -m tests.services --only postgres pytest …`")
