@@ -147,8 +147,7 @@ def reconcile(
     began = clock()
     stages: dict[str, float] = {}
     workers = connections or min(4, os.cpu_count() or 1)
-    with source_snapshot(postgres, table, connections=workers) as snapshot:
-        held.measure()
+    with source_snapshot(postgres, held.measure(), connections=workers) as snapshot:
         keys, rows, segments, wrong = _suspects(snapshot, held, stages, clock)
         if lag <= 0:
             before = snapshot.rows(keys)

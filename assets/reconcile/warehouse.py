@@ -6,7 +6,7 @@ What belongs here: statements. What does not: the expressions (``ml.reconcile.cl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class WarehouseTable:
     table: Table
     warehouse: Warehouse
     _longest: dict[str, int] = field(default_factory=dict)
+    _longest_key: int = 0
     _compiled: bool = False
 
     def __post_init__(self) -> None:
@@ -46,24 +47,32 @@ class WarehouseTable:
     def _ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return self.warehouse.query_arrow(f"{sql} {_SETTINGS.format(compiled=int(self._compiled))}", parameters)
 
-    def measure(self) -> None:
-        """Look how long the texts are: that many bytes the hash has to take in."""
+    def measure(self) -> Table:
+        """Look how long the texts are: that many bytes the hash has to take in.
+
+        Returns the table with its long texts marked; this object is of that table from then on. Raises
+        :class:`SourceError` where a key is too long.
+        """
         texts = [column for column in self.table.columns if column.kind == "text"]
         parts = {f"l{at}": f"max(length({dialect.canonical(column)}))" for at, column in enumerate(texts)}
-        if not self.table.numbered:
-            parts["key"] = f"max(length({self._key_form}))"
-        parts["rows"] = "count()"
+        parts |= (
+            {"rows": "count()"} if self.table.numbered else {"rows": "count()", "k": f"max(length({self._key_form}))"}
+        )
         found = self._ask(f"SELECT {', '.join(f'{e} AS {n}' for n, e in parts.items())} FROM {self._from}")  # noqa: S608
         sizes = {name: int(found.column(name)[0].as_py() or 0) for name in parts}
-        self._longest = {column.name: sizes[f"l{at}"] for at, column in enumerate(texts)}
         self._compiled = sizes["rows"] >= COMPILED_FROM
-        self._longest["\0key"] = sizes.get("key", 0)
-        for name, size in self._longest.items():
-            if size > dialect.LONGEST:
-                raise SourceError(
-                    f"{self.table.warehouse}: column {name.strip(chr(0))} holds a text of {size} bytes; reconciliation"
-                    f" takes at most {dialect.LONGEST}: leave the column out"
-                )
+        self._longest = {column.name: sizes[f"l{at}"] for at, column in enumerate(texts)}
+        self._longest_key = sizes.get("k", 0)
+        if self._longest_key > dialect.LONGEST:
+            raise SourceError(
+                f"{self.table.warehouse}: its keys take up to {self._longest_key} bytes, which is too long"
+            )
+        columns = tuple(
+            replace(column, long=self._longest.get(column.name, 0) > dialect.LONGEST) for column in self.table.columns
+        )
+        self._longest |= {column.name: 32 for column in columns if column.long}
+        self.table = replace(self.table, columns=columns)
+        return self.table
 
     @property
     def _hash(self) -> str:
@@ -88,8 +97,7 @@ class WarehouseTable:
         return _sizes(buckets, found.column("bound").to_numpy().astype(np.intp), found)
 
     def _bucket(self, buckets: int) -> str:
-        longest = max(self._longest.get("\0key", 0), 20)
-        return dialect.bucket(self.table.key, buckets, longest)
+        return dialect.bucket(self.table.key, buckets, max(self._longest_key, 20))  # a number's digits
 
     def hashes(self, ranges: Sequence[Range]) -> tuple[NDArray[np.generic], Sums]:
         """Return keys and hashes of the rows in ranges ``[low, high)`` of the key."""

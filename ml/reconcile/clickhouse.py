@@ -130,7 +130,8 @@ def canonical(column: Column) -> str:
         form, zero = f"toDecimalString({name}, {column.scale})", "''"
     else:
         form, zero = f"toString({name})", "''"
-    return f"assumeNotNull(ifNull({form}, {zero}))" if column.nullable else form
+    form = f"assumeNotNull(ifNull({form}, {zero}))" if column.nullable else form
+    return f"lower(hex(MD5({form})))" if column.long else form
 
 
 def row_hash(columns: Sequence[Column], longest: Mapping[str, int]) -> str:

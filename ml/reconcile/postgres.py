@@ -39,7 +39,8 @@ def canonical(column: Column) -> str:
         form, zero = f"{name}::text" if column.scale is not None else f"trim_scale({name})::text", "''"
     else:
         form, zero = name if type_ in ("text",) else f"{name}::text", "''"
-    return f"coalesce({form}, {zero})" if column.nullable else form
+    form = f"coalesce({form}, {zero})" if column.nullable else form
+    return f"md5({form})" if column.long else form
 
 
 def row_hash(columns: Sequence[Column]) -> str:

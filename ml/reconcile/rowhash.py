@@ -38,13 +38,14 @@ _KINDS: Final[Mapping[str, Kind]] = {
 class Column:
     """A column that both sides have. ``source_type`` is PostgreSQL's ``format_type``, ``scale`` a numeric's.
 
-    A type that is not known is compared by its text.
+    A type that is not known is compared by its text; a ``long`` text is hashed by its MD5.
     """
 
     name: str
     source_type: str
     nullable: bool = False
     scale: int | None = None
+    long: bool = False
 
     @property
     def kind(self) -> Kind:

@@ -24,18 +24,19 @@ pytestmark = pytest.mark.services
 ROWS = 3000
 SOURCE_COLUMNS = """
     id bigint PRIMARY KEY, region text NOT NULL, note text, amount numeric(12,2) NOT NULL, quantity int,
-    paid boolean NOT NULL, share double precision, small smallint, day date, code uuid NOT NULL,
+    paid boolean NOT NULL, story text, share double precision, small smallint, day date, code uuid NOT NULL,
     made_at timestamptz NOT NULL, seen_at timestamp
 """
 HELD_COLUMNS = """
     id Int64, region LowCardinality(String), note Nullable(String), amount Decimal(12, 2), quantity Nullable(Int32),
-    paid Bool, share Nullable(Float64), small Nullable(Int16), day Nullable(Date32), code UUID,
+    paid Bool, story Nullable(String), share Nullable(Float64), small Nullable(Int16), day Nullable(Date32), code UUID,
     made_at DateTime64(6, 'UTC'), seen_at Nullable(DateTime64(6, 'UTC'))
 """
 FILLED = """
     SELECT CASE WHEN n % 50 = 0 THEN -n * 1000000000000 ELSE n END, chr(97 + n % 5),
         CASE WHEN n % 7 > 0 THEN repeat('é', n % 45) END, (n - 1500) * 1.01, CASE WHEN n % 11 > 0 THEN n - 1500 END,
-        n % 2 = 0, CASE n % 6 WHEN 0 THEN NULL WHEN 1 THEN 0 WHEN 2 THEN '-0' WHEN 3 THEN 'NaN' ELSE n / -7.0 END,
+        n % 2 = 0, repeat('long ', n % 60),
+        CASE n % 6 WHEN 0 THEN NULL WHEN 1 THEN 0 WHEN 2 THEN '-0' WHEN 3 THEN 'NaN' ELSE n / -7.0 END,
         (n % 300 - 150)::smallint, date '1969-06-01' + n, md5(n::text)::uuid,
         timestamptz '1999-12-31 23:00+00' + n * interval '1.000001 s',
         timestamp '1950-01-01' + n * interval '9 days 1 us'
@@ -76,8 +77,7 @@ def test_both_stores_compute_the_same_hash(shop: tuple[PostgresResource, Warehou
     table, drift = describe(postgres, warehouse, f"public.{name}", f"marts.{name}")
     assert drift == ()
     held = WarehouseTable(table, warehouse)
-    held.measure()
-    with source_snapshot(postgres, table, connections=2) as snapshot:
+    with source_snapshot(postgres, held.measure(), connections=2) as snapshot:
         keys, hashes = snapshot.hashes([(None, 0), (0, None)])
     theirs, sums = held.hashes([(None, None)])
     assert len(set(hashes.tolist())) == len(keys) == ROWS
