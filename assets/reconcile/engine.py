@@ -146,7 +146,7 @@ def reconcile(
     held = WarehouseTable(table, warehouse)
     began = clock()
     stages: dict[str, float] = {}
-    workers = connections or min(4, os.cpu_count() or 1)
+    workers = connections or max(4, min(8, os.cpu_count() or 1))
     with source_snapshot(postgres, held.measure(), connections=workers) as snapshot:
         keys, rows, segments, wrong = _suspects(snapshot, held, stages, clock)
         if lag <= 0:
