@@ -18,6 +18,7 @@ from dagster._core.storage.asset_check_execution_record import (
 from assets.quality.catalogue import suites
 from assets.quality.pushdown import evaluate
 from assets.quality.report import DATA_VERSION, check_key
+from assets.sources import AGREES, compared
 from ml.decisions import CheckRead, InputRead, Severity
 from resources.warehouse import WarehouseResource
 
@@ -57,7 +58,7 @@ def read_checks(instance: dg.DagsterInstance, blocking: Iterable[dg.AssetCheckKe
     """Return the newest finished evaluation of every check that a saga policy rests on; None passed where none is.
 
     These are the suites' checks at ERROR on the inputs and what lies upstream, and ``blocking``: the checks of the code
-    location that are declared so, such as landing's and dbt's.
+    location that are declared so, such as landing's and dbt's; and the comparison with a source that an input follows.
     """
     required = {
         check_key(suite, check): check.severity
@@ -68,6 +69,8 @@ def read_checks(instance: dg.DagsterInstance, blocking: Iterable[dg.AssetCheckKe
     for key in blocking:
         if key.asset_key.to_user_string() in INPUTS + UPSTREAM:
             required.setdefault(key, "ERROR")
+    if compared(INPUTS):
+        required[AGREES] = "ERROR"
     return tuple(
         _newest(instance, key, severity) for key, severity in sorted(required.items(), key=lambda item: item[0])
     )

@@ -193,7 +193,7 @@ class SourceSnapshot:
     def documents(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
         """Return the rows of these keys as JSON objects of the compared columns."""
         wanted = {column.name for column in self.table.columns}
-        found = self._of(keys, "row_to_json(t)")
+        found = self._of(keys, "row_to_json(row_)")
         return [{name: value for name, value in row[0].items() if name in wanted} for row in found]
 
     def _of(self, keys: Sequence[Key], select: str) -> list[tuple[Any, ...]]:
@@ -201,7 +201,7 @@ class SourceSnapshot:
             return []
         # A whole number as it is, so that its index serves.
         key = dialect.quoted(self.table.key[0].name) if self.table.numbered else self._key
-        statement = f"SELECT {select} FROM {self._name} AS t WHERE {key} = ANY("  # noqa: S608
+        statement = f"SELECT {select} FROM {self._name} AS row_ WHERE {key} = ANY("  # noqa: S608
         connection = self._idle.get()
         try:
             return connection.execute(f"{statement.replace('%', '%%')}%s)".encode(), [list(keys)]).fetchall()

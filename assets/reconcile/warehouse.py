@@ -22,8 +22,11 @@ from resources.warehouse import Warehouse
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# The hash's rounds are nested deeply.
-_SETTINGS = "SETTINGS max_parser_depth = 100000, compile_expressions = {compiled}, min_count_to_compile_expression = 0"
+# The hash's rounds are nested deeply. An alias must not hide a column of its name.
+_SETTINGS = (
+    "SETTINGS prefer_column_name_to_alias = 1, max_parser_depth = 100000, compile_expressions = {compiled},"
+    " min_count_to_compile_expression = 0"
+)
 #: Rows from which compiling the hash pays: it takes a second, and halves the time of a row.
 COMPILED_FROM = 1_000_000
 
@@ -54,15 +57,17 @@ class WarehouseTable:
         :class:`SourceError` where a key is too long.
         """
         texts = [column for column in self.table.columns if column.kind == "text"]
-        parts = {f"l{at}": f"max(length({dialect.canonical(column)}))" for at, column in enumerate(texts)}
+        parts = {f"l{at}_": f"max(length({dialect.canonical(column)}))" for at, column in enumerate(texts)}
         parts |= (
-            {"rows": "count()"} if self.table.numbered else {"rows": "count()", "k": f"max(length({self._key_form}))"}
+            {"rows_": "count()"}
+            if self.table.numbered
+            else {"rows_": "count()", "key_": f"max(length({self._key_form}))"}
         )
         found = self._ask(f"SELECT {', '.join(f'{e} AS {n}' for n, e in parts.items())} FROM {self._from}")  # noqa: S608
         sizes = {name: int(found.column(name)[0].as_py() or 0) for name in parts}
-        self._compiled = sizes["rows"] >= COMPILED_FROM
-        self._longest = {column.name: sizes[f"l{at}"] for at, column in enumerate(texts)}
-        self._longest_key = sizes.get("k", 0)
+        self._compiled = sizes["rows_"] >= COMPILED_FROM
+        self._longest = {column.name: sizes[f"l{at}_"] for at, column in enumerate(texts)}
+        self._longest_key = sizes.get("key_", 0)
         if self._longest_key > dialect.LONGEST:
             raise SourceError(
                 f"{self.table.warehouse}: its keys take up to {self._longest_key} bytes, which is too long"
@@ -82,19 +87,19 @@ class WarehouseTable:
         """Return the sizes of the segments that begin at ``bounds``."""
         listed = f"[{', '.join(map(str, bounds.tolist()))}]::Array(Int64)"
         found = self._ask(
-            f"SELECT roundDown({self._key_form}, {listed}) AS bound, count() AS rows, groupBitXor({self._hash}) AS sum"  # noqa: S608
-            f" FROM {self._from} GROUP BY bound"
+            f"SELECT roundDown({self._key_form}, {listed}) AS bound_, count() AS rows_,"  # noqa: S608
+            f" groupBitXor({self._hash}) AS sum_ FROM {self._from} GROUP BY bound_"
         )
-        at = np.searchsorted(bounds, found.column("bound").to_numpy())
+        at = np.searchsorted(bounds, found.column("bound_").to_numpy())
         return _sizes(len(bounds), at, found)
 
     def buckets(self, buckets: int) -> Sizes:
         """Return the sizes of the buckets of the key's hash."""
         found = self._ask(
-            f"SELECT {self._bucket(buckets)} AS bound, count() AS rows, groupBitXor({self._hash}) AS sum"  # noqa: S608
-            f" FROM {self._from} GROUP BY bound"
+            f"SELECT {self._bucket(buckets)} AS bound_, count() AS rows_,"  # noqa: S608
+            f" groupBitXor({self._hash}) AS sum_ FROM {self._from} GROUP BY bound_"
         )
-        return _sizes(buckets, found.column("bound").to_numpy().astype(np.intp), found)
+        return _sizes(buckets, found.column("bound_").to_numpy().astype(np.intp), found)
 
     def _bucket(self, buckets: int) -> str:
         return dialect.bucket(self.table.key, buckets, max(self._longest_key, 20))  # a number's digits
@@ -114,28 +119,28 @@ class WarehouseTable:
         return self._hashes(f"{self._bucket(buckets)} IN ({wanted})")
 
     def _hashes(self, condition: str) -> tuple[NDArray[np.generic], Sums]:
-        found = self._ask(f"SELECT {self._key_form} AS k, {self._hash} AS h FROM {self._from} WHERE {condition}")  # noqa: S608
-        keys = found.column("k").to_numpy()
-        return keys if self.table.numbered else keys.astype(np.str_), found.column("h").to_numpy()
+        found = self._ask(f"SELECT {self._key_form} AS key_, {self._hash} AS hash_ FROM {self._from} WHERE {condition}")  # noqa: S608
+        keys = found.column("key_").to_numpy()
+        return keys if self.table.numbered else keys.astype(np.str_), found.column("hash_").to_numpy()
 
     def rows(self, keys: Sequence[Key]) -> dict[Key, list[Row]]:
         """Return the rows of these keys as canonical texts; more than one where a key stands there twice."""
         if not keys:
             return {}
-        shown = ", ".join(f"{dialect.shown(column)} AS c{at}" for at, column in enumerate(self.table.columns))
+        shown = ", ".join(f"{dialect.shown(column)} AS c{at}_" for at, column in enumerate(self.table.columns))
         kind = "Int64" if self.table.numbered else "String"
         form = self._key if self.table.numbered else self._key_form
         found = self._ask(
-            f"SELECT {self._key_form} AS k, {shown} FROM {self._from} WHERE {form} IN {{keys:Array({kind})}}",  # noqa: S608
+            f"SELECT {self._key_form} AS key_, {shown} FROM {self._from} WHERE {form} IN {{keys:Array({kind})}}",  # noqa: S608
             {"keys": list(keys)},
         )
         rows: dict[Key, list[Row]] = {}
         for row in found.to_pylist():
-            values = {column.name: row[f"c{at}"] for at, column in enumerate(self.table.columns)}
-            rows.setdefault(row["k"], []).append(values)
+            values = {column.name: row[f"c{at}_"] for at, column in enumerate(self.table.columns)}
+            rows.setdefault(row["key_"], []).append(values)
         return rows
 
 
 def _sizes(segments: int, at: NDArray[np.intp], found: pa.Table) -> Sizes:
-    rows = found.column("rows").to_numpy().astype(np.int64)
-    return gathered(segments, at, rows, found.column("sum").to_numpy().astype(np.uint64))
+    rows = found.column("rows_").to_numpy().astype(np.int64)
+    return gathered(segments, at, rows, found.column("sum_").to_numpy().astype(np.uint64))

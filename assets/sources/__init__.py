@@ -6,6 +6,7 @@ What belongs here: the assets and what they tell. What does not: copying (``snap
 
 # No `from __future__ import annotations`: Dagster reads the parameters' types of an asset as they are.
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -21,6 +22,7 @@ RECONCILIATION = dg.AssetKey(["quality", "source_reconciliation"])
 #: The check that decisions may rest on.
 AGREES = dg.AssetCheckKey(RECONCILIATION, "agrees")
 _RETRIES = 3
+_POSTGRES = ("postgresql://", "postgres://")
 _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 
 
@@ -70,10 +72,16 @@ def source_rows(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
     )
 
 
+def compared(tables: Iterable[str]) -> bool:
+    """Return whether one of these assets (``marts/fct_sagas``) is a table that is compared with a source."""
+    targets = {target for source in get_settings().sources.values() for target in source.compare.values()}
+    return any(table.replace("/", ".") in targets for table in tables)
+
+
 def copy_table(warehouse: WarehouseResource, name: str, source: Source, table: str, *, run_id: str) -> Copied:
     """Copy one table or collection of a source; raises :class:`SourceError` where the URL is of neither kind."""
     url = source.url.get_secret_value()
-    if url.startswith(("postgresql://", "postgres://")):
+    if url.startswith(_POSTGRES):
         from assets.sources.postgres import postgres_origin
         from resources.postgres import PostgresResource
 
@@ -116,6 +124,9 @@ def source_reconciliation(context: dg.AssetExecutionContext, warehouse: Warehous
     wrong: list[str] = []
     for name, source in get_settings().sources.items():
         postgres = PostgresResource(url=source.url.get_secret_value())
+        if source.compare and not postgres.url.startswith(_POSTGRES):
+            wrong.append(f"source {name}: only tables of PostgreSQL are compared, its URL is of another kind")
+            continue
         for table, target in source.compare.items():
             try:
                 described, drift = describe(postgres, warehouse, table, target)

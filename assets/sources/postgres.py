@@ -44,7 +44,7 @@ class PostgresOrigin:
         names = [quoted(column.name) for column in self.key]
         types = [_WHOLE.get(column.type, column.type) for column in self.key]
         texts = ", ".join(f"{each}::text" for each in names)
-        select = f"SELECT json_build_array({texts})::text, row_to_json(t)::text FROM {name} AS t"  # noqa: S608
+        select = f"SELECT json_build_array({texts})::text, row_to_json(row_)::text FROM {name} AS row_"  # noqa: S608
         order = f"ORDER BY {', '.join(names)} LIMIT {int(size)}"
         above = f"({', '.join(names)}) > ({', '.join(f'%s::{type_}' for type_ in types)})"
         while True:
