@@ -48,7 +48,9 @@ def sentences(folder: Path) -> list[Sentence]:
                 try:
                     found.append(_sentence(json.loads(line)))
                 except (KeyError, TypeError, ValueError) as error:
-                    raise BadFolder(f"{path.name}, line {number}: no labelled sentence ({type(error).__name__})") from None
+                    raise BadFolder(
+                        f"{path.name}, line {number}: no labelled sentence ({type(error).__name__})"
+                    ) from None
     return found
 
 

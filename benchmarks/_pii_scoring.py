@@ -40,7 +40,9 @@ class Score:
     @property
     def structured_recall(self) -> float:
         """Recall over the entities that have a form."""
-        rows = [(recall, count) for name, (_, recall, _, count) in self.entities.items() if name in STRUCTURED and count]
+        rows = [
+            (recall, count) for name, (_, recall, _, count) in self.entities.items() if name in STRUCTURED and count
+        ]
         return sum(recall * count for recall, count in rows) / max(1, sum(count for _, count in rows))
 
 

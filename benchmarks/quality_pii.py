@@ -1,6 +1,7 @@
 """Personal data found: F2 by presidio-evaluator's span metric and speed, beside vanilla Presidio in the same run.
 
-``python benchmarks/quality_pii.py [--data PATH] [--seeds N] [--quick]``: PATH is a folder of the form of ``pii_presidio``
+``python benchmarks/quality_pii.py [--data PATH] [--seeds N] [--quick]``: PATH is a folder of the form of
+``pii_presidio``
 and is scored whole. Without it the developers' folder is used, by template: the rules were written on a half, a quarter
 was looked at afterwards, and the figures are those of the quarter that never was.
 
@@ -9,7 +10,8 @@ Vanilla is ``AnalyzerEngine`` with every recogniser of its own, the same spaCy m
 interleaved; ratios only mean something.
 
 Mixed traffic is the shop's events as they are on the bus, one column a JSON path, with the labelled sentences as the
-notes of one event in fifty; a finding in the shop's own columns is false. Vanilla reads a sample of the values there.
+notes of one event in fifty. The shop's own columns hold customers' addresses of e-mail, and any other finding there is
+false. Vanilla reads a sample of the values there.
 """
 
 from __future__ import annotations
@@ -111,7 +113,10 @@ def main() -> int:
         "throughput_ratio": their_seconds / our_seconds,
         **mixed,
         **structured,
-        "entities": {name: dict(zip(("precision", "recall", "f2", "labelled"), one, strict=True)) for name, one in score.entities.items()},
+        "entities": {
+            name: dict(zip(("precision", "recall", "f2", "labelled"), one, strict=True))
+            for name, one in score.entities.items()
+        },
         "entities_presidio": {name: {"recall": one[1], "f2": one[2]} for name, one in base.entities.items()},
     }
     missed = _missed(line)
@@ -158,7 +163,10 @@ def _mixed(
     notes = pa.array([one.text for one in drawn(scored, max(1, events // 50), 1)])
     traffic = {**shop, "$.data.notes": notes}
     found, seconds = _timed(lambda: {name: columns.read(name, values, ours) for name, values in traffic.items()}, 1)
-    false = sum(len(findings) for name in shop for findings in found[name])
+    own = [one for name in shop for findings in found[name] for one in findings]
+    mails = sum("@" in value for values in shop.values() for value in values.to_pylist())
+    caught = sum(one.entity == "EMAIL_ADDRESS" for one in own)
+    false = len(own) - caught
 
     values = [value for name in shop for value in shop[name].to_pylist()]
     chosen = np.random.default_rng(2).choice(len(values), min(300, len(values)), replace=False)
@@ -167,14 +175,22 @@ def _mixed(
     scale = len(values) / len(chosen)
     # Vanilla's findings of entities that no sentence is labelled with do not count, here as there.
     labelled = {name for name, one in base.entities.items() if one[3]}
-    their_false = scale * sum(sum(one[2] in labelled for one in spans) for spans in sampled)
+    theirs = [one for spans in sampled for one in spans if one[2] in labelled | {"EMAIL_ADDRESS"}]
+    their_caught = scale * sum(one[2] == "EMAIL_ADDRESS" for one in theirs)
+    their_false = scale * len(theirs) - their_caught
     share = len(notes) / len(scored)
     return {
         "mixed_values": len(values) + len(notes),
         "mixed_values_per_s": (len(values) + len(notes)) / seconds,
         "mixed_throughput_ratio": (sample_seconds * scale + notes_seconds) / seconds,
-        "mixed_f2": _f2(score.true * share, score.predicted * share + false, score.labelled * share),
-        "mixed_f2_presidio": _f2(base.true * share, base.predicted * share + their_false, base.labelled * share),
+        "mixed_f2": _f2(
+            score.true * share + caught, score.predicted * share + len(own), score.labelled * share + mails
+        ),
+        "mixed_f2_presidio": _f2(
+            base.true * share + min(mails, their_caught),
+            base.predicted * share + their_caught + their_false,
+            base.labelled * share + mails,
+        ),
         "mixed_false": false,
         "mixed_false_presidio": round(their_false),
     }
@@ -209,7 +225,8 @@ def _missed(line: dict[str, Any]) -> list[str]:
     held = {
         "f2_over_presidio": line["f2"] > line["f2_presidio"],
         "structured_recall": line["structured_recall"] >= 0.995,
-        "mixed_throughput_ratio": line["mixed_throughput_ratio"] >= 20 and line["mixed_f2"] >= line["mixed_f2_presidio"],
+        "mixed_throughput_ratio": line["mixed_throughput_ratio"] >= 20
+        and line["mixed_f2"] >= line["mixed_f2_presidio"],
         "structured_throughput_ratio": line["structured_throughput_ratio"] >= 100,
     }
     return [AIMS[name] for name, holds in held.items() if not holds]
@@ -241,13 +258,23 @@ def _print(line: dict[str, Any], score: Score, base: Score, missed: Sequence[str
     for name in ("what", "a second", "times vanilla", "F2", "Presidio's F2"):
         speed.add_column(name, justify="left" if name == "what" else "right")
     speed.add_row(
-        "these sentences", f"{line['texts_per_s']:,.0f}", f"{line['throughput_ratio']:.1f}", f"{line['f2']:.3f}", f"{line['f2_presidio']:.3f}"
+        "these sentences",
+        f"{line['texts_per_s']:,.0f}",
+        f"{line['throughput_ratio']:.1f}",
+        f"{line['f2']:.3f}",
+        f"{line['f2_presidio']:.3f}",
     )
     speed.add_row(
         "mixed traffic, values", f"{line['mixed_values_per_s']:,.0f}", f"{line['mixed_throughput_ratio']:.0f}",
         f"{line['mixed_f2']:.3f}", f"{line['mixed_f2_presidio']:.3f}",
     )  # fmt: skip
-    speed.add_row("structured columns, values", f"{line['structured_values_per_s']:,.0f}", f"{line['structured_throughput_ratio']:,.0f}", "", "")
+    speed.add_row(
+        "structured columns, values",
+        f"{line['structured_values_per_s']:,.0f}",
+        f"{line['structured_throughput_ratio']:,.0f}",
+        "",
+        "",
+    )
     console.print(speed)
     for aim in missed:
         console.print(f"missed: {aim}")

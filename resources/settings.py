@@ -242,6 +242,12 @@ class Settings(BaseSettings):
         default=None,
         description="Key of the keyed hash for `x-pii: hash`; default: one made at first use under `home`.",
     )
+    pii_keys_previous: list[SecretStr] = Field(
+        default_factory=list,
+        repr=False,
+        description="Keys before `ISTHMUS_PII_KEY`, newest first, JSON: they find and open what they once hashed and "
+        "sealed, and make nothing new.",
+    )
     approvers: list[str] = Field(
         default_factory=list,
         description="Who may approve or refuse a decision, JSON; empty: whoever holds the warehouse's password.",
@@ -299,6 +305,10 @@ class Settings(BaseSettings):
     def pii_secret(self) -> bytes:
         """Return the key of the keyed hash for personal data."""
         return (self.pii_key.get_secret_value() if self.pii_key else self.secret("pii-key")).encode()
+
+    def pii_secrets_previous(self) -> tuple[bytes, ...]:
+        """Return the keys before it, newest first."""
+        return tuple(key.get_secret_value().encode() for key in self.pii_keys_previous)
 
     def ingest_secrets(self) -> dict[str, str]:
         """Return the tokens of those who may send events by HTTP, by name."""

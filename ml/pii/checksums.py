@@ -50,6 +50,18 @@ def iban(text: str) -> bool:
     return int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4])) % 97 == 1
 
 
+def iban_length(text: str) -> int:
+    """Return how many characters of ``text`` are the IBAN that it begins with: its country's length with spaces;
+    all of them where it is cut short, or no country's.
+    """
+    left = IBAN_LENGTHS.get(text[:2].upper(), len(text))
+    for place, c in enumerate(text):
+        left -= c.isalnum()
+        if left == 0:
+            return place + 1 if not text[place + 1 : place + 2].isalnum() else len(text)
+    return len(text)
+
+
 def ssn(text: str) -> bool:
     """Return whether ``text`` can be a social security number of the United States: no group is all zero, no 666, no
     9xx (which are tax numbers).

@@ -115,7 +115,7 @@ def confidence(entity: str, found: int, sampled: int) -> float:
 
 def proposal(entry: Entry) -> dict[str, Any]:
     """Return the change that would declare ``entry``: a field rule in an event's schema, or an entry of ``pii.yml``."""
-    table, path = (entry.column.split("$", 1) + [""])[:2]
+    table, path = [*entry.column.split("$", 1), ""][:2]
     action: Action = "drop" if entry.entity in {"EMAIL_ADDRESS", "US_SSN"} else "mask"
     action = "hash" if entry.entity == "PERSON" else "token" if entry.entity in {"CREDIT_CARD", "IBAN_CODE"} else action
     change: dict[str, Any] = {

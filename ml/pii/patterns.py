@@ -1,6 +1,7 @@
 """Patterns of structured personal data: what a card, an account, an address on the network or an identity number is.
 
-What belongs here: one table of patterns, each with its check and the words that must stand near it. What does not: names, places and other things that have no form of their own (``prose``).
+What belongs here: one table of patterns, each with its check and the words that must stand near it. What does not:
+names, places and other things that have no form of their own (``prose``).
 
 Alternatives are tried in the order of the table, so the more certain form stands first: a UUID is consumed before its
 digits could pass for a card, and stands for nothing.
@@ -28,8 +29,8 @@ NOTHING = ""
 class Pattern:
     """A form of personal data: a regular expression, a check of what it matches, and words that must stand near.
 
-    ``score`` is the confidence without, ``near_score`` with one of the words of ``near`` in the 40 characters before or the 12 after;
-    a score of 0 is no finding.
+    ``score`` is the confidence without, ``near_score`` with one of the words of ``near`` in the 40 characters before
+    or the 12 after; a score of 0 is no finding.
     """
 
     entity: str
@@ -38,6 +39,8 @@ class Pattern:
     score: float = 1.0
     near: str = ""
     near_score: float = 0.0
+    length: Callable[[str], int] | None = None
+    """Where what is matched may run on into the next words: how much of it is the thing itself."""
 
 
 def _address(text: str) -> bool:
@@ -49,10 +52,11 @@ def _address(text: str) -> bool:
 
 
 def _phone(text: str) -> bool:
-    """Return whether ``text`` has the digits of a telephone number, and is no date."""
+    """Return whether ``text`` has the digits of a telephone number, and the form of no date or SSN."""
     number = re.split("x", text.lower())[0]
     count = sum(c.isdigit() for c in number)
-    return 6 <= count <= 15 and not re.fullmatch(r"(?:19|20)\d\d[-/. ]\d{1,2}[-/. ]\d{1,2}.*", text)
+    other = r"(?:19|20)\d\d[-/. ]\d{1,2}[-/. ]\d{1,2}.*|\d{3}-\d\d-\d{4}"
+    return 6 <= count <= 15 and not re.fullmatch(other, text)
 
 
 _TLD = (
@@ -69,7 +73,9 @@ TABLE: tuple[Pattern, ...] = (
     Pattern("EMAIL_ADDRESS", r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,24}(?![\w@-])"),
     Pattern("CRYPTO", r"0x[0-9a-fA-F]{40}\b", score=0.95),
     Pattern("CRYPTO", r"(?:bc1|BC1)[02-9a-zA-Z]{11,71}\b|[13][1-9A-HJ-NP-Za-km-z]{25,33}\b", checksums.bitcoin),
-    Pattern("IBAN_CODE", r"[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}\b", checksums.iban),
+    Pattern(
+        "IBAN_CODE", r"[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}\b", checksums.iban, length=checksums.iban_length
+    ),
     Pattern("MAC_ADDRESS", r"(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![\w:-])", score=0.9),
     Pattern("IP_ADDRESS", r"\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)", _address, 0.95),
     Pattern("IP_ADDRESS", r"(?:[0-9a-fA-F]{0,4}:){2,7}(?:[0-9a-fA-F]{1,4}|(?<=:))(?![\w:])", _address, 0.95),
@@ -83,7 +89,9 @@ TABLE: tuple[Pattern, ...] = (
     ),
     Pattern("FR_NIR", r"[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?(?:\d\d|2[ABab]) ?\d{3} ?\d{3} ?\d\d\b", checksums.nir),
     Pattern("CREDIT_CARD", r"\d(?:[ -]?\d){11,18}(?![\d-])", checksums.card),
-    Pattern("CREDIT_CARD", r"\d(?:[ -]?\d){11,18}(?![\d-])", checksums.luhn, 0.0, r"\bcards?\b|\bcc\b|visa|maestro", 0.9),
+    Pattern(
+        "CREDIT_CARD", r"\d(?:[ -]?\d){11,18}(?![\d-])", checksums.luhn, 0.0, r"\bcards?\b|\bcc\b|visa|maestro", 0.9
+    ),
     Pattern("US_SSN", r"\d{3}-\d\d-\d{4}(?![\w-])", checksums.ssn, 0.9),
     Pattern("US_SSN", r"\d{9}\b|\d{3} \d\d \d{4}\b", checksums.ssn, 0.0, r"\bssn\b|social security", 0.9),
     Pattern("US_ITIN", r"9\d\d[- ](?:5\d|6[0-5]|7\d|8[0-8]|9[0-24-9])[- ]\d{4}\b", score=0.8),
@@ -106,7 +114,9 @@ TABLE: tuple[Pattern, ...] = (
         r"licen[cs]e|\bdl\b|permit (?:no|number)",
         0.8,
     ),
-    Pattern("PHONE_NUMBER", r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,5}(?: ?x\d{1,6})?\b", _phone),
+    Pattern(
+        "PHONE_NUMBER", r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,5}(?: ?x\d{1,6})?\b", _phone
+    ),
     Pattern("PHONE_NUMBER", r"\(\d{2,5}\)[ ]?\d{2,4}(?:[ .-]?\d{2,4}){1,3}(?: ?x\d{1,6})?\b", _phone, 0.9),
     Pattern("PHONE_NUMBER", r"\d{3}[.-]\d{3}[.-]\d{4}(?: ?x\d{1,6})?\b", _phone, 0.8),
     Pattern("PHONE_NUMBER", r"00\d[ .-]?\d{1,4}(?:[ .-]\d{2,4}){1,5}(?: ?x\d{1,6})?\b", _phone, 0.85),
@@ -119,8 +129,15 @@ TABLE: tuple[Pattern, ...] = (
         r"phone|\btel\b|tel\.|mobile|\bcell|call|\bfax|sms|whatsapp|number is|office|reach|contact|registered|text me",
         0.75,
     ),
-    Pattern("PHONE_NUMBER", r"(?:\d{3}[ -]\d{4}|0\d{1,4}[ /-]\d{4,9}|\d{2,3} \d{5,8}|0\d{8,10}|[2-9]\d{9})(?![\w-])", _phone, WEAK),
-    Pattern("URL", rf"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+(?:{_TLD})\b(?:/[^\s<>\"'`|]*)?(?![\w@-])", score=0.6),
+    Pattern(
+        "PHONE_NUMBER",
+        r"(?:\d{3}[ -]\d{4}|0\d{1,4}[ /-]\d{4,9}|\d{2,3} \d{5,8}|0\d{8,10}|[2-9]\d{9})(?![\w-])",
+        _phone,
+        WEAK,
+    ),
+    Pattern(
+        "URL", rf"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+(?:{_TLD})\b(?:/[^\s<>\"'`|]*)?(?![\w@-])", score=0.6
+    ),
     Pattern(
         "ZIP_CODE",
         r"(?:[A-Za-z]{1,2}-?)?\d{3,6}(?:-\d{3,4})?\b|[A-Za-z]{1,2}\d[A-Za-z\d]? ?\d[A-Za-z]{2}\b",
@@ -131,6 +148,8 @@ TABLE: tuple[Pattern, ...] = (
     ),
 )
 
+#: A text without any of these holds no form.
+_SOME = re.compile(r"\d\D{0,3}\d\D{0,3}\d|@|://|[\w-]\.[^\W\d_]{2}|[0-9a-fA-F]:[0-9a-fA-F:]")
 _START = r"(?<![\w@.-])"
 _WINDOW = 40
 _AFTER = 12
@@ -154,16 +173,22 @@ def find(text: str, context: str = "", *, least: float = 0.5) -> Iterator[Findin
 
     A form that fails its check is nothing, and does not hide what it holds. Findings may overlap: ``settle`` them.
     """
+    if not _SOME.search(text):
+        return
     taken: list[tuple[int, int]] = []
     for regex, pattern, near in _compiled():
         for match in regex.finditer(text):
             start, end = match.span()
+            if pattern.length is not None:
+                end = start + pattern.length(match.group())
             if any(start < e and end > s for s, e in taken):
                 continue
             score = pattern.score
-            if near is not None and near.search(f"{context} {text[max(0, start - _WINDOW) : start]} {text[end : end + _AFTER]}"):
+            if near is not None and near.search(
+                f"{context} {text[max(0, start - _WINDOW) : start]} {text[end : end + _AFTER]}"
+            ):
                 score = pattern.near_score
-            if score <= 0 or score < least or (pattern.check is not None and not pattern.check(match.group())):
+            if score <= 0 or score < least or (pattern.check is not None and not pattern.check(text[start:end])):
                 continue
             taken.append((start, end))
             if pattern.entity:

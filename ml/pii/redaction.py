@@ -3,7 +3,8 @@
 What belongs here: the four actions, the ring of keys and the vault's entries. What does not: which field or column gets
 which action (``x-pii`` in the schemas, ``assets/quality/pii.yml``), and where the vault is kept (``assets.quality``).
 
-``drop``, ``hash`` and ``mask`` are those of ``events.fields``, to the byte, so that a customer who comes by the bus and by
+``drop``, ``hash`` and ``mask`` are those of ``events.fields``, to the byte, so that a customer who comes by the bus
+and by
 a database has one hash. ``token`` keeps the form: digits for digits, letters for letters, and a vault leads back.
 """
 
@@ -68,8 +69,8 @@ class Sealed:
 
 
 def token(value: str, keys: Keys, taken: Callable[[str], bool] = lambda _: False) -> str:
-    """Return a token with the form of ``value``: digits for digits, letters for letters of the same case, the rest as it
-    is. It passes no check digit, so that nothing takes it for a card or an account, and is none that is ``taken``.
+    """Return a token with the form of ``value``: digits for digits, letters for letters of the same case, the rest as
+    it is. It passes no check digit, so that nothing takes it for a card or an account, and is none that is ``taken``.
     """
     for attempt in range(1000):
         candidate = _disguised(value, keys.current, attempt)
@@ -106,7 +107,8 @@ def seal(value: str, entity: str, keys: Keys, nonce: bytes, taken: Callable[[str
 
 
 def unseal(entry: Sealed, keys: Keys) -> str:
-    """Return what the token stands for. Raises KeyError where its key is gone, ValueError where the entry was changed."""
+    """Return what the token stands for. Raises KeyError where its key is gone, ValueError where the entry was
+    changed."""
     from cryptography.exceptions import InvalidTag
 
     try:
@@ -118,7 +120,7 @@ def unseal(entry: Sealed, keys: Keys) -> str:
     return str(opened.decode())
 
 
-def _cipher(key: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _cipher(key: bytes):  # type: ignore[no-untyped-def]
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(hashlib.sha256(b"isthmus/pii/vault/" + key).digest())
@@ -136,7 +138,8 @@ def redacted(value: str, action: Action, keys: Keys) -> str | None:
 
 
 def redacted_text(text: str, findings: Sequence[Finding], action: Action, keys: Keys) -> str:
-    """Return ``text`` with each finding replaced; a dropped one leaves its entity in brackets, for a reader to follow."""
+    """Return ``text`` with each finding replaced; a dropped one leaves its entity in brackets, for a reader to
+    follow."""
     parts, at = [], 0
     for one in settle(findings):
         parts += [text[at : one.start], redacted(text[one.start : one.end], action, keys) or f"[{one.entity}]"]

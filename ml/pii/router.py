@@ -3,7 +3,8 @@
 What belongs here: the profile of a sample and the choice it leads to. What does not: reading either way (``fast``,
 ``engine``).
 
-A column of numbers, times, identifiers or a handful of words is never shown to the model: it holds nothing that the fast
+A column of numbers, times, identifiers or a handful of words is never shown to the model: it holds nothing that the
+fast
 path would not find, and the model is a thousand times slower. What goes to the model is what reads as language, or what
 its name says is a name or an address.
 """
@@ -75,7 +76,7 @@ def route(seen: Profile, context: str = "") -> Route:
     """
     if not seen.values:
         return "skip"
-    if seen.lettered < 0.02 or seen.coded > 0.98 and not _SAYS_NAME.search(context):
+    if seen.lettered < 0.02 or (seen.coded > 0.98 and not _SAYS_NAME.search(context)):
         return "fast"
     if _SAYS_CODE.search(context) and seen.coded > 0.9:
         return "fast"
