@@ -6,7 +6,8 @@ deciding (:mod:`events.validation`), and where a refused event goes (``services/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -14,6 +15,9 @@ import jsonschema_rs
 
 ENVELOPE_URN: Final = "urn:isthmus:envelope"
 MAX_DETAIL: Final = 500
+NAMELESS: Final = "(a name that is withheld)"
+"""Stands for a field's name that is no identifier, or holds a long number: it may be personal data."""
+_PLAIN: Final = re.compile(r"(?!.*\d{6})[A-Za-z0-9_$][A-Za-z0-9_$.-]{0,63}")
 
 
 class Validator(Protocol):
@@ -51,8 +55,8 @@ class Reason(StrEnum):
 class InvalidEvent(ValueError):
     """An event that cannot be accepted.
 
-    ``detail`` is a sentence without any value of the event; ``schema_path`` names the keyword that refused it, and
-    ``instance_path`` the place in the event (both empty where no schema was reached).
+    ``detail`` is a sentence without any value of the event, nor a field's name that may be one; ``schema_path`` names the
+    keyword that refused it, and ``instance_path`` the place in the event (both empty where no schema was reached).
     """
 
     def __init__(self, reason: Reason, detail: str, *, schema_path: str = "", instance_path: str = "") -> None:
@@ -84,13 +88,29 @@ def explained(validator: Validator, document: Mapping[str, Any], payload_urn: st
     schema_path, instance_path = list(map(str, error.evaluation_path)), list(map(str, error.instance_path))
     in_data = schema_path[:2] == ["properties", "data"] and bool(payload_urn)
     schema_urn, path = (payload_urn, schema_path[2:]) if in_data else (ENVELOPE_URN, schema_path)
+    message = error.message
+    for name in _unspeakable(document, error.instance_path):
+        message = message.replace(name, NAMELESS)
+    instance_path = [part if _PLAIN.fullmatch(part) else NAMELESS for part in instance_path]
     place = "/" + "/".join(instance_path) if instance_path else ""
     return InvalidEvent(
         Reason.DATA if in_data else Reason.ENVELOPE,
-        f"{place or 'the event'}: {error.message}"[:MAX_DETAIL],
+        f"{place or 'the event'}: {message}"[:MAX_DETAIL],
         schema_path=f"{schema_urn}#/{'/'.join(path)}"[:MAX_DETAIL],
         instance_path=place[:MAX_DETAIL],
     )
+
+
+def _unspeakable(document: Mapping[str, Any], path: Iterable[str | int]) -> list[str]:
+    """Return the names at ``path`` that may be somebody's, longest first: a producer can use an address as a key."""
+    node: Any = document
+    try:
+        for part in path:
+            node = node[part]
+    except (KeyError, IndexError, TypeError):  # the path leads to a name, not to its value
+        pass
+    names = node if isinstance(node, Mapping) else ()
+    return sorted((name for name in names if name and not _PLAIN.fullmatch(name)), key=len, reverse=True)
 
 
 def too_deep() -> InvalidEvent:

@@ -9,7 +9,7 @@ Nothing that the scan says, writes or raises holds a value: columns, entities, c
 # No `from __future__ import annotations`: Dagster reads the parameters' types of an asset as they are.
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -17,12 +17,13 @@ from assets.permanent import no_retry_of_permanent
 from assets.quality.catalogue import suites
 from assets.quality.pii_declarations import declarations
 from ml.decisions import decision_id
-from ml.pii import columns as pii_columns
-from ml.pii.fast import leaves
 from ml.pii.inventory import Entry, Seen, judged, proposal
 from resources.decisions.store import DecisionStore
 from resources.errors import WarehouseError, WarehouseUnavailable
 from resources.warehouse import Warehouse, WarehouseResource
+
+if TYPE_CHECKING:
+    from ml.pii.columns import Prose
 
 INVENTORY = dg.AssetKey(["quality", "pii_inventory"])
 TABLE = "quality.pii_inventory"
@@ -118,7 +119,7 @@ def pii_inventory(
     )
 
 
-def _prose() -> pii_columns.Prose | None:
+def _prose() -> "Prose | None":
     from ml.pii import engine
 
     return engine.FreeText() if engine.installed() else None
@@ -131,12 +132,14 @@ def text_columns(warehouse: Warehouse) -> list[tuple[str, str, list[str]]]:
 
 
 def scan_table(
-    warehouse: Warehouse, database: str, table: str, names: Sequence[str], prose: pii_columns.Prose | None
+    warehouse: Warehouse, database: str, table: str, names: Sequence[str], prose: "Prose | None"
 ) -> list[Seen]:
     """Return what a sample of the table's columns holds; of a column of JSON, what each path of it does."""
     import pyarrow as pa
 
     from assets.quality.pushdown import quoted
+    from ml.pii.columns import inspect
+    from ml.pii.fast import leaves
 
     selected = ", ".join(quoted(name) for name in names)
     source = f"{quoted(database)}.{quoted(table)}"
@@ -151,10 +154,10 @@ def scan_table(
         full = f"{database}.{table}.{name}"
         values = sampled.column(name).cast("string").combine_chunks()
         if not holds_json(values):
-            seen.append(pii_columns.inspect(full, values, prose, most=MOST_PROSE))
+            seen.append(inspect(full, values, prose, most=MOST_PROSE))
             continue
         for path, strings in leaves(values.drop_null()[:MOST_PAYLOADS].to_pylist()).items():
-            seen.append(pii_columns.inspect(full + path, pa.array(strings, "string"), prose, most=MOST_PROSE))
+            seen.append(inspect(full + path, pa.array(strings, "string"), prose, most=MOST_PROSE))
     return seen
 
 

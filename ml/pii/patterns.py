@@ -115,15 +115,17 @@ TABLE: tuple[Pattern, ...] = (
         0.8,
     ),
     Pattern(
-        "PHONE_NUMBER", r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,5}(?: ?x\d{1,6})?\b", _phone
+        "PHONE_NUMBER",
+        r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,5}(?: ?(?:x|ext\.? ?)\d{1,6})?\b",
+        _phone,
     ),
-    Pattern("PHONE_NUMBER", r"\(\d{2,5}\)[ ]?\d{2,4}(?:[ .-]?\d{2,4}){1,3}(?: ?x\d{1,6})?\b", _phone, 0.9),
-    Pattern("PHONE_NUMBER", r"\d{3}[.-]\d{3}[.-]\d{4}(?: ?x\d{1,6})?\b", _phone, 0.8),
-    Pattern("PHONE_NUMBER", r"00\d[ .-]?\d{1,4}(?:[ .-]\d{2,4}){1,5}(?: ?x\d{1,6})?\b", _phone, 0.85),
-    Pattern("PHONE_NUMBER", r"\d{2,5}(?:[ .-]\d{2,4}){2,4}(?: ?x\d{1,6})?(?![\w-])", _phone, 0.6),
+    Pattern("PHONE_NUMBER", r"\(\d{2,5}\)[ ]?\d{2,4}(?:[ .-]?\d{2,4}){1,3}(?: ?(?:x|ext\.? ?)\d{1,6})?\b", _phone, 0.9),
+    Pattern("PHONE_NUMBER", r"\d{3}[.-]\d{3}[.-]\d{4}(?: ?(?:x|ext\.? ?)\d{1,6})?\b", _phone, 0.8),
+    Pattern("PHONE_NUMBER", r"00\d[ .-]?\d{1,4}(?:[ .-]\d{2,4}){1,5}(?: ?(?:x|ext\.? ?)\d{1,6})?\b", _phone, 0.85),
+    Pattern("PHONE_NUMBER", r"\d{2,5}(?:[ .-]\d{2,4}){2,4}(?: ?(?:x|ext\.? ?)\d{1,6})?(?![\w-])", _phone, 0.6),
     Pattern(
         "PHONE_NUMBER",
-        r"\d{2,5}(?:[ ./-]?\d{2,8}){1,4}(?: ?x\d{1,6})?(?![\w-])",
+        r"\d{2,5}(?:[ ./-]?\d{2,8}){1,4}(?: ?(?:x|ext\.? ?)\d{1,6})?(?![\w-])",
         _phone,
         0.0,
         r"phone|\btel\b|tel\.|mobile|\bcell|call|\bfax|sms|whatsapp|number is|office|reach|contact|registered|text me",
@@ -131,7 +133,7 @@ TABLE: tuple[Pattern, ...] = (
     ),
     Pattern(
         "PHONE_NUMBER",
-        r"(?:\d{3}[ -]\d{4}|0\d{1,4}[ /-]\d{4,9}|\d{2,3} \d{5,8}|0\d{8,10}|[2-9]\d{9})(?![\w-])",
+        r"(?:\d{3}[ -]\d{4}|0\d{1,4}[ /-]\d{4,9}|\d{2,5}[ -]\d{5,8}|0\d{8,10}|[2-9]\d{9})(?![\w-])",
         _phone,
         WEAK,
     ),

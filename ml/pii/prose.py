@@ -65,7 +65,7 @@ _AGE = re.compile(
     r"|(?:he|she|i|they) (?:was|were|is|am|are)(?: only| just)?"
     r"|who(?:['’]s| is| was))[ :]+(?P<a>1[01]\d|[1-9]?\d)\b"
     r"(?![\d:/%.-]\d|[ ]?(?:%|am|pm|percent|minutes|hours|days|miles|km|st|nd|rd|th)\b)"
-    r"|\b(?P<b>1[01]\d|[1-9]?\d)[ -]?(?:years?[ -]old|y/?o\b|yrs? old|year[ -]olds?)",
+    r"|\b(?P<b>1[01]\d|[1-9]?\d)[ -]?(?:years?[ -](?:old|of age)|y\.?/?o\b|yrs?[ -]old|year[ -]olds?)",
     re.IGNORECASE,
 )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Route = Literal["skip", "fast", "prose"]
 
-_CODE: Final = r"^[A-Za-z0-9_.:/@+=#-]*$"
+_CODE: Final = r"^[A-Za-z0-9_.:/@+=#-]*[0-9_:/@=#][A-Za-z0-9_.:/@+=#-]*$"
 #: At most so many different values are a code list, in a sample that could hold more.
 _ENUMERATION: Final = 24
 _SAYS_NAME: Final = re.compile(
@@ -39,7 +39,7 @@ class Profile:
     values: int
     distinct: int
     coded: float
-    """Share without a space or a mark that codes do not have."""
+    """Share without a space, and with a digit or a mark that names do not have."""
     words: float
     """Words a value, on average."""
     lettered: float
@@ -76,9 +76,9 @@ def route(seen: Profile, context: str = "") -> Route:
     """
     if not seen.values:
         return "skip"
-    if seen.lettered < 0.02 or (seen.coded > 0.98 and not _SAYS_NAME.search(context)):
+    if seen.lettered < 0.02 or seen.coded > 0.98:
         return "fast"
-    if _SAYS_CODE.search(context) and seen.coded > 0.9:
+    if (seen.words < 1.1 and not _SAYS_NAME.search(context)) or (_SAYS_CODE.search(context) and seen.coded > 0.9):
         return "fast"
     enumerated = seen.distinct <= _ENUMERATION and seen.values >= 4 * seen.distinct
     if enumerated and not _SAYS_NAME.search(context):

@@ -157,3 +157,13 @@ def test_an_invalid_event_is_refused_at_any_depth(place: bytes) -> None:
     found = refusal(orjson.dumps(document()).replace(place, deep))
     assert found.reason is Reason.MALFORMED
     assert "too deeply" in found.detail
+
+
+@pytest.mark.parametrize("name", ["ada@example.org", "Ada Lovelace", "card_4111111111111111", "ada's", 'a"b', "é"])
+def test_a_name_that_may_be_somebodys_is_withheld(name: str) -> None:
+    event = orjson.loads(encode("isthmus.saga.started", {"saga_type": "order"}, subject="s", source="/test"))
+    for data in ({name: 1}, {"attributes": {name: {"deep": 1}}}, {"attributes": {name: [1], "plain": [2]}}):
+        with pytest.raises(InvalidEvent) as refused:
+            validate(orjson.dumps({**event, "data": {"saga_type": "order", **data}}), received=datetime.now(UTC))
+        said = f"{refused.value} {refused.value.detail} {refused.value.schema_path} {refused.value.instance_path}"
+        assert name not in said
