@@ -55,8 +55,8 @@ class Reason(StrEnum):
 class InvalidEvent(ValueError):
     """An event that cannot be accepted.
 
-    ``detail`` is a sentence without any value of the event, nor a field's name that may be one; ``schema_path`` names the
-    keyword that refused it, and ``instance_path`` the place in the event (both empty where no schema was reached).
+    ``detail`` is a sentence without any value of the event, nor a field's name that may be one; ``schema_path`` names
+    the keyword that refused it, and ``instance_path`` the place in the event (both empty where no schema was reached).
     """
 
     def __init__(self, reason: Reason, detail: str, *, schema_path: str = "", instance_path: str = "") -> None:

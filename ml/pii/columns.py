@@ -40,15 +40,33 @@ def inspect(name: str, values: pa.Array[Any], prose: Prose | None = None, *, mos
         return Seen(name, way, total, dict(found))
     if prose is None:
         return Seen(name, way, total, dict(found), WITHOUT_MODEL)
-    texts = router.sample(values.cast("string").drop_null(), most, seed).to_pylist()
-    texts = [text for text in texts if text]
+    said = router.prose_of(values)
+    texts = router.sample(said, most, seed).to_pylist()
+    times = Counter(texts)
     more: Counter[str] = Counter()
-    for findings in prose.find(texts):
-        more.update({one.entity for one in findings})
+    for text, entities in _named(list(times), prose).items():
+        more.update(dict.fromkeys(entities, times[text]))
     for entity, count in more.items():
         if entity not in found:
-            found[entity] = max(1, round(count * total / len(texts)))
+            found[entity] = max(1, round(count * len(said) / len(texts)))
     return Seen(name, way, total, dict(found))
+
+
+#: A name in more than a fifth of so many different texts is a word of the trade (a product), and nobody's.
+_MANY, _COMMON = 20, 0.2
+
+
+def _named(texts: list[str], prose: Prose) -> dict[str, set[str]]:
+    """Return the entities in each of ``texts``, all different, without names that are words of the trade."""
+    found = dict(zip(texts, prose.find(texts), strict=True))
+    held: Counter[str] = Counter()
+    for text, findings in found.items():
+        held.update({text[one.start : one.end] for one in findings})
+    most = len(texts) * _COMMON if len(texts) >= _MANY else len(texts)
+    return {
+        text: {one.entity for one in findings if held[text[one.start : one.end]] <= most}
+        for text, findings in found.items()
+    }
 
 
 def read(name: str, values: pa.Array[Any], prose: Prose | None = None) -> list[list[Finding]]:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Route = Literal["skip", "fast", "prose"]
 
-_CODE: Final = r"^[A-Za-z0-9_.:/@+=#-]*[0-9_:/@=#][A-Za-z0-9_.:/@+=#-]*$"
+#: An identifier: without a space, and with a digit, a mark that names do not have, or a capital within (OutOfStock).
+_CODE: Final = r"^(?:[A-Za-z0-9_.:/@+=#-]*[0-9_:/@=#][A-Za-z0-9_.:/@+=#-]*|[A-Z]?[a-z]+(?:[A-Z][a-z]+)+)$"
 #: At most so many different values are a code list, in a sample that could hold more.
 _ENUMERATION: Final = 24
 _SAYS_NAME: Final = re.compile(
@@ -67,6 +68,14 @@ def profile(values: pa.Array[Any]) -> Profile:
         words=float(spaces) + 1.0,
         lettered=share(r"\pL\pL"),
     )
+
+
+def prose_of(values: pa.Array[Any]) -> pa.Array[Any]:
+    """Return the values that are neither null, nor empty, nor an identifier."""
+    import pyarrow.compute as pc
+
+    texts = values.cast("string").drop_null()
+    return texts.filter(pc.invert(pc.or_(pc.equal(texts, ""), pc.match_substring_regex(texts, _CODE))))
 
 
 def route(seen: Profile, context: str = "") -> Route:

@@ -96,6 +96,7 @@ class Model:
         ("empty", [None, ""], "skip"),
         ("notes", [f"Called Ada about order {n}" for n in range(100)], "prose"),
         ("anything", [f"Called Ada about order {n}" for n in range(100)], "prose"),
+        ("name", ["OutOfStock", "CardDeclined"] * 3, "fast"),
         ("customer_name", ["Ada", "Grace", "Edsger"], "prose"),
     ],
 )
@@ -106,6 +107,17 @@ def test_the_router_reads_a_column_by_what_it_looks_like(name: str, values: list
     assert bool(model.shown) == (way == "prose")
     assert len(model.shown) <= 10
     assert bool(seen.entities.get("PERSON")) == (way == "prose")
+
+
+def test_a_name_in_every_text_is_a_word_of_the_trade() -> None:
+    class Names(Model):
+        def find(self, texts: Any, batch_size: int = 128) -> list[list[Finding]]:
+            return [[Finding(0, text.index(" "), "PERSON", 0.7)] for text in texts]
+
+    said = pa.array([f"Isthmus proposed policy {n}" for n in range(50)])
+    assert columns.inspect("ops.t.message", said, Names()).entities == {}
+    met = pa.array([f"P{n} called again about it" for n in range(50)])
+    assert columns.inspect("ops.t.message", met, Names()).entities == {"PERSON": 50}
 
 
 def test_without_a_model_the_note_says_what_was_not_looked_for() -> None:
