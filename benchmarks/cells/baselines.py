@@ -20,38 +20,48 @@ CUT = 0.62
 """Score of the isolation forest from which a cell is called wrong."""
 
 
+_FORMS, _RARE, _TAILS = (0.7, 0.9, 0.97), (0.0, 0.002, 0.005, 0.02), (1.5, 3.0, 1e9)
+
+
 def rule_sets(table: Table) -> tuple[dict[Rules, np.ndarray], Rules]:
     """Return what each setting of the rules calls wrong, (rows, columns) each, and the default setting."""
+    parts = [_broken(column) for column in table.columns]
     found = {}
-    for rules in product((0.7, 0.9, 0.97), (0.0, 0.002, 0.005, 0.02), (1.5, 3.0, 1e9), (True, False)):
-        found[rules] = np.stack([_broken(column, rules)[column.codes] for column in table.columns], axis=1)
+    for rules in product(_FORMS, _RARE, _TAILS, (True, False)):
+        form, rare, tail, nulls = rules
+        columns = [
+            part["kind"] | part[f"form {form}"] | part[f"rare {rare}"] | part[f"tail {tail}"] | (part["null"] & nulls)
+            for part in parts
+        ]
+        found[rules] = np.stack([w[c.codes] for w, c in zip(columns, table.columns, strict=True)], axis=1)
     return found, DEFAULT
 
 
-def _broken(column: Column, rules: Rules) -> np.ndarray:
+def _broken(column: Column) -> dict[str, np.ndarray]:
     """Return which distinct values break an expectation: not null, in set, matches a regex, between, unique."""
-    form, rare, tail, nulls = rules
     n = column.rows
     missing = column.empty | column.marker
-    wrong = np.zeros(len(column.values), dtype=bool)
-    if nulls and column.counts[missing].sum() < 0.2 * n:
-        wrong |= missing
-    present = np.maximum(column.counts[~missing].sum(), 1)
+    none = np.zeros(len(column.values), dtype=bool)
+    present = max(int(column.counts[~missing].sum()), 1)
     runs = np.unique(np.array(column.shapes[1], dtype=object).astype(str), return_inverse=True)[1]
     by_form = np.bincount(runs, column.counts * ~missing)
-    if by_form.max() >= form * present:
-        wrong |= ~missing & (runs != by_form.argmax())
-    if len(column.values) < 0.1 * n:
-        wrong |= ~missing & (column.counts < rare * n)
-    if column.counts[column.plain].sum() > 0.9 * present:
-        numbers = np.repeat(column.numbers[column.plain], column.counts[column.plain])
-        low, high = np.quantile(numbers, [0.25, 0.75])
-        out = (column.numbers < low - tail * (high - low)) | (column.numbers > high + tail * (high - low))
-        wrong |= column.plain & out & (high > low)
-        wrong |= ~missing & ~column.plain
-    if (column.counts == 1).sum() > 0.99 * n:
-        wrong |= column.counts > 1
-    return wrong
+    numeric = column.counts[column.plain].sum() > 0.9 * present
+    out = {"null": missing if column.counts[missing].sum() < 0.2 * n else none}
+    for form in _FORMS:
+        out[f"form {form}"] = ~missing & (runs != by_form.argmax()) if by_form.max() >= form * present else none
+    for rare in _RARE:
+        few = len(column.values) < 0.1 * n
+        out[f"rare {rare}"] = ~missing & (column.counts < rare * n) if few else none
+    for tail in _TAILS:
+        out[f"tail {tail}"] = none
+        if numeric:
+            numbers = np.repeat(column.numbers[column.plain], column.counts[column.plain])
+            low, high = np.quantile(numbers, [0.25, 0.75])
+            far = (column.numbers < low - tail * (high - low)) | (column.numbers > high + tail * (high - low))
+            out[f"tail {tail}"] = column.plain & far & (high > low)
+    kind = ~missing & ~column.plain if numeric else none
+    out["kind"] = kind | (column.counts > 1) if (column.counts == 1).sum() > 0.99 * n else kind
+    return out
 
 
 def forest_scores(table: Table) -> tuple[Floats, float]:

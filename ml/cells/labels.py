@@ -114,7 +114,7 @@ def _codes(shapes: list[str]) -> Ints:
 
 def _distances(left: NDArray[np.float32], right: NDArray[np.float32]) -> Floats:
     squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :] - 2 * left @ right.T
-    return np.asarray(np.sqrt(np.maximum(squares, 0) / left.shape[1]))
+    return np.asarray(np.sqrt(np.maximum(squares, 0) / max(left.shape[1], 1)))
 
 
 def _forest(known: np.ndarray, label: Floats, every: np.ndarray, seed: int, least: int = 1) -> Floats:

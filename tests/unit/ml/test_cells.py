@@ -23,7 +23,7 @@ def shop(seed: int = 0, n: int = 300) -> tuple[Table, np.ndarray]:
         "count": [str(v) for v in rng.integers(1, 60, n)],
     }
     wrong = np.zeros((n, 4), dtype=bool)
-    for place, row in enumerate(rng.choice(n, 30, replace=False)):
+    for place, row in enumerate(rng.choice(n, n // 10, replace=False)):
         value = columns["town"][row]
         columns["town"][row] = [value[:2] + "q" + value[3:], "", towns[(which[row] + 1) % len(towns)]][place % 3]
         wrong[row, 1] = True
