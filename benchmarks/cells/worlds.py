@@ -8,7 +8,7 @@ Made tables need Faker (``uv run --with faker``); it is no dependency of the pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_LOCALES = ("en_US", "en_US", "en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "pt_BR", "pl_PL", "nl_NL")
+from benchmarks.cells.writing import clock_form, dates, faker, holes, many, namer, one_of, phrase, pick, read_words
 
 
 @dataclass
@@ -32,9 +32,7 @@ class World:
 
 def world(rng: np.random.Generator, data: Path) -> World:
     """Return a random clean table: real in one case of three."""
-    if not _WRITTEN:
-        for name in ("rag_postmortems", "rag_runbooks"):
-            _WRITTEN.extend(" ".join(pd.read_parquet(data / name / "docs.parquet")["text"]).split())
+    read_words(data)
     if rng.random() < 0.25:
         return _real(rng, data)
     makers: list[Callable[[np.random.Generator], World]] = [
@@ -76,71 +74,20 @@ def _real(rng: np.random.Generator, data: Path) -> World:
     return World(name.split("/", maxsplit=1)[0], texts)
 
 
-def _pick(rng: np.random.Generator, values: Sequence[Any], size: int, skew: float | None = None) -> np.ndarray:
-    """Return ``size`` of ``values``, the first ones more often where skewed."""
-    skew = float(rng.uniform(0, 1.3)) if skew is None else skew
-    p = 1 / np.arange(1, len(values) + 1) ** skew
-    return np.array(values, dtype=object)[rng.choice(len(values), size, p=p / p.sum())]
-
-
-def _faker(rng: np.random.Generator) -> Any:
-    from faker import Faker
-
-    fake = Faker(_LOCALES[int(rng.integers(len(_LOCALES)))])
-    fake.seed_instance(int(rng.integers(2**31)))
-    return fake
-
-
-_WRITTEN: list[str] = []
-
-
-def _phrase(rng: np.random.Generator, words: int) -> str:
-    """Return so many words in a row of what people wrote, with its case, figures and marks."""
-    at = int(rng.integers(len(_WRITTEN) - words))
-    text = " ".join(_WRITTEN[at : at + words]).strip(" ,;:-")
-    return text[:1].upper() + text[1:] if text else "Untitled"
-
-
-def _names(rng: np.random.Generator, fake: Any, most: int) -> Callable[[], str]:
-    """Return a maker of names of things: invented words, or phrases that people wrote."""
-    if rng.random() < 0.4:
-        return lambda: " ".join(w.capitalize() for w in fake.words(int(rng.integers(1, most))))
-    return lambda: _phrase(rng, int(rng.integers(1, most)))
-
-
-def _many(make: Callable[[], Any], size: int) -> list[str]:
-    """Return up to ``size`` distinct texts."""
-    found = dict.fromkeys(str(make()).replace("\n", " ") for _ in range(size * 2))
-    return list(found)[:size]
-
-
-def _clock(rng: np.random.Generator) -> Callable[[int], str]:
-    """Return one way to write a minute of the day."""
-    ways: list[Callable[[int], str]] = [
-        lambda m: f"{m // 60 % 24:02d}:{m % 60:02d}",
-        lambda m: f"{(m // 60 - 1) % 12 + 1}:{m % 60:02d} {'a.m.' if m // 60 % 24 < 12 else 'p.m.'}",
-        lambda m: f"{(m // 60 - 1) % 12 + 1}:{m % 60:02d} {'AM' if m // 60 % 24 < 12 else 'PM'}",
-        lambda m: f"{m // 60 % 24:02d}{m % 60:02d}",
-        lambda m: f"2019-03-{m // 1440 + 4:02d} {m // 60 % 24:02d}:{m % 60:02d}",
-    ]
-    return ways[int(rng.integers(len(ways)))]
-
-
 def _sources(rng: np.random.Generator) -> World:
     """Several sources report the same things: times, prices, places."""
-    fake = _faker(rng)
+    fake = faker(rng)
     things, sources = int(rng.integers(15, 120)), int(rng.integers(4, 36))
-    clock = _clock(rng)
+    clock = clock_form(rng)
     kind = int(rng.integers(4))
-    letters = _many(lambda: fake.lexify("??").upper(), 6)
+    letters = many(lambda: fake.lexify("??").upper(), 6)
     keys = {
         0: [
-            f"{_one(rng, letters)}-{rng.integers(100, 9999)}-{fake.lexify('???').upper()}-{fake.lexify('???').upper()}"
-            for _ in range(things)
+            f"{one_of(rng, letters)}-{rng.integers(100, 9999)}-{fake.lexify('???-???').upper()}" for _ in range(things)
         ],
-        1: _many(fake.company, things),
-        2: [f"{_one(rng, letters)}{rng.integers(10000, 99999)}" for _ in range(things)],
-        3: _many(lambda: fake.sentence(4).rstrip("."), things),
+        1: many(fake.company, things),
+        2: [f"{one_of(rng, letters)}{rng.integers(10000, 99999)}" for _ in range(things)],
+        3: many(lambda: fake.sentence(4).rstrip("."), things),
     }[kind]
     keys = list(dict.fromkeys(keys))
     things = len(keys)
@@ -152,13 +99,13 @@ def _sources(rng: np.random.Generator) -> World:
         attributes[f"a{place}"] = {
             0: [clock(int(m)) for m in shifted],
             1: [f"{v:.2f}" for v in rng.lognormal(3, 1, things)],
-            2: list(_pick(rng, _many(fake.city, 30), things)),
+            2: list(pick(rng, many(fake.city, 30), things)),
             3: [str(v) for v in rng.integers(1, 200, things)],
-            4: _many(fake.name, things * 2)[:things] if things > 2 else ["x"] * things,
+            4: many(fake.name, things * 2)[:things] if things > 2 else ["x"] * things,
         }[choice]
         if len(attributes[f"a{place}"]) < things:
-            attributes[f"a{place}"] = list(_pick(rng, attributes[f"a{place}"], things))
-    names = _many(lambda: fake.domain_word() + rng.choice(["", ".com", "_feed"]), sources)
+            attributes[f"a{place}"] = list(pick(rng, attributes[f"a{place}"], things))
+    names = many(lambda: fake.domain_word() + rng.choice(["", ".com", "_feed"]), sources)
     share = rng.uniform(0.35, 1.0)
     rows = [(s, t) for s in range(len(names)) for t in range(things) if rng.random() < share][:2400]
     frame = pd.DataFrame({"src": [names[s] for s, _ in rows], "key": [keys[t] for _, t in rows]})
@@ -171,61 +118,29 @@ def _sources(rng: np.random.Generator) -> World:
     return World("sources", frame, list(attributes), "src", "key")
 
 
-def _one(rng: np.random.Generator, values: Sequence[str]) -> str:
-    return values[int(rng.integers(len(values)))]
-
-
-def _dates(rng: np.random.Generator, size: int) -> list[str]:
-    days = pd.Timestamp("1970-01-01") + pd.to_timedelta(rng.integers(0, 19000, size), unit="D")
-    way = _one(
-        rng,
-        [
-            "%Y-%m-%d",
-            "%m/%d/%Y",
-            "%d.%m.%Y",
-            "%d %b %Y",
-            "%B %d, %Y",
-            "%Y",
-            "%m/%d/%y",
-            "%-m/%-d/%y",
-            "%Y-%m-%d %H:%M:%S",
-        ],
-    )
-    return [str(v) for v in days.strftime(way)]
-
-
-def _holes(rng: np.random.Generator, values: Sequence[str], most: float = 0.5) -> list[str]:
-    """Return the values, some truly missing in some columns: written as nothing, or by one marker."""
-    if rng.random() < 0.65:
-        return list(values)
-    mark = _one(rng, ["", "", "", "N/A", "empty", "NULL", "-", "none", "unknown"])
-    share = rng.uniform(0.01, most)
-    return [mark if rng.random() < share else value for value in values]
-
-
 def _publications(rng: np.random.Generator) -> World:
-    fake = _faker(rng)
+    fake = faker(rng)
     n = int(rng.integers(300, 1500))
     journals = int(rng.integers(20, 250))
-    titles = _many(_names(rng, fake, 6), journals)
-    make_title = _names(rng, fake, 16)
+    titles = many(namer(rng, fake, 6), journals)
+    make_title = namer(rng, fake, 16)
     short = [". ".join(word[: int(rng.integers(2, 6))] for word in title.split()) for title in titles]
-    issn = [f"{rng.integers(1000, 9999)}-{rng.integers(100, 999)}{_one(rng, list('0123456789X'))}" for _ in titles]
-    which = _pick(rng, range(len(titles)), n).astype(int)
+    issn = [f"{rng.integers(1000, 9999)}-{rng.integers(100, 999)}{one_of(rng, list('0123456789X'))}" for _ in titles]
+    which = pick(rng, range(len(titles)), n).astype(int)
     pages = [(int(a), int(a + d)) for a, d in zip(rng.integers(1, 1500, n), rng.integers(1, 20, n), strict=True)]
     short_to = rng.random() < 0.5
     frame = pd.DataFrame(
         {
             "id": [str(i) for i in range(1, n + 1)],
             "title": [make_title() for _ in range(n)],
-            "language": _pick(rng, ["eng", "fre", "ger", "spa", "chi", "jpn"], n, 2.2),
+            "language": pick(rng, ["eng", "fre", "ger", "spa", "chi", "jpn"], n, 2.2),
             "journal": [titles[j] for j in which],
             "short": [short[j] for j in which],
-            "issn": _holes(rng, [issn[j] for j in which], 0.2),
-            "volume": _holes(rng, [str(v) for v in rng.integers(1, 120, n)], 0.2),
-            "issue": _holes(rng, [str(v) for v in rng.integers(1, 13, n)]),
-            "created": _dates(rng, n),
-            "pages": _holes(rng, [f"{a}-{b % 100 if short_to and b // 100 == a // 100 else b}" for a, b in pages], 0.2),
+            "issn": holes(rng, [issn[j] for j in which], 0.2),
+            "volume": holes(rng, [str(v) for v in rng.integers(1, 120, n)], 0.2),
+            "issue": holes(rng, [str(v) for v in rng.integers(1, 13, n)]),
+            "created": dates(rng, n),
+            "pages": holes(rng, [f"{a}-{b % 100 if short_to and b // 100 == a // 100 else b}" for a, b in pages], 0.2),
             "authors": [_authors(rng, fake, in_braces=short_to) for _ in range(n)],
         }
     )  # fmt: skip
@@ -241,18 +156,18 @@ def _authors(rng: np.random.Generator, fake: Any, *, in_braces: bool) -> str:
 
 def _people(rng: np.random.Generator) -> World:
     """Persons with an address: places depend on each other, dues on state and status."""
-    fake = _faker(rng)
+    fake = faker(rng)
     n, places = int(rng.integers(300, 2400)), int(rng.integers(20, 400))
-    states = _many(lambda: fake.lexify("??").upper(), int(rng.integers(5, 45)))
-    cities = _many(fake.city, places)
-    state_of = _pick(rng, states, len(cities))
+    states = many(lambda: fake.lexify("??").upper(), int(rng.integers(5, 45)))
+    cities = many(fake.city, places)
+    state_of = pick(rng, states, len(cities))
     zips = [f"{z}" for z in rng.choice(np.arange(10000, 99999), len(cities), replace=False)]
     area = {
         state: str(code)
         for state, code in zip(states, rng.choice(np.arange(201, 989), len(states), replace=False), strict=True)
     }
-    which = _pick(rng, range(len(cities)), n).astype(int)
-    married, child = _pick(rng, ["S", "M"], n, 0.3), _pick(rng, ["Y", "N"], n, 0.3)
+    which = pick(rng, range(len(cities)), n).astype(int)
+    married, child = pick(rng, ["S", "M"], n, 0.3), pick(rng, ["Y", "N"], n, 0.3)
     due = {(s, m): str(int(rng.integers(0, 40)) * 100) for s in states for m in "SM"}
     rate = {s: f"{rng.uniform(0, 9):.2f}" for s in states}
     state = [state_of[w] for w in which]
@@ -260,7 +175,7 @@ def _people(rng: np.random.Generator) -> World:
         {
             "first": [fake.first_name() for _ in range(n)],
             "last": [fake.last_name() for _ in range(n)],
-            "gender": _pick(rng, ["M", "F"], n, 0.1),
+            "gender": pick(rng, ["M", "F"], n, 0.1),
             "area_code": [area[s] for s in state],
             "phone": [fake.numerify("###-####") for _ in range(n)],
             "city": [cities[w] for w in which],
@@ -271,7 +186,7 @@ def _people(rng: np.random.Generator) -> World:
             "salary": [str(int(v)) for v in rng.choice(np.arange(50, 1000), n) * 100],
             "rate": [rate[s] for s in state],
             "single_due": [due[s, m] for s, m in zip(state, married, strict=True)],
-            "email": _holes(rng, [fake.email() for _ in range(n)]),
+            "email": holes(rng, [fake.email() for _ in range(n)]),
         }
     )
     if rng.random() < 0.5:
@@ -280,10 +195,10 @@ def _people(rng: np.random.Generator) -> World:
 
 
 def _films(rng: np.random.Generator) -> World:
-    fake = _faker(rng)
+    fake = faker(rng)
     n = int(rng.integers(300, 1800))
-    directors, actors = _many(fake.name, n // 4), _many(fake.name, n)
-    make_title = _names(rng, fake, 6)
+    directors, actors = many(fake.name, n // 4), many(fake.name, n)
+    make_title = namer(rng, fake, 6)
     genres = [
         "Drama",
         "Comedy",
@@ -297,25 +212,25 @@ def _films(rng: np.random.Generator) -> World:
         "Family",
     ]
     years = rng.integers(1950, 2020, n)
-    unit = _one(rng, [" min", " minutes", "", " m"])
-    countries = _many(fake.country, 20)
+    unit = one_of(rng, [" min", " minutes", "", " m"])
+    countries = many(fake.country, 20)
     languages = ["English", "French", "German", "Hindi", "Spanish,English"]
-    released = [f"{rng.integers(1, 29)} {fake.month_name()} {y} ({_one(rng, countries[:4])})" for y in years]
+    released = [f"{rng.integers(1, 29)} {fake.month_name()} {y} ({one_of(rng, countries[:4])})" for y in years]
     frame = pd.DataFrame(
         {
             "id": [f"tt{rng.integers(10**6, 10**7)}" for _ in range(n)],
             "title": [make_title() for _ in range(n)],
             "year": [str(y) for y in years],
-            "released": _holes(rng, released, 0.3),
-            "director": _pick(rng, directors, n, 0.4),
-            "actors": [", ".join(_pick(rng, actors, int(rng.integers(1, 5)), 0.4)) for _ in range(n)],
-            "language": _holes(rng, list(_pick(rng, languages, n, 1.8)), 0.1),
-            "country": _pick(rng, countries, n, 1.5),
-            "duration": _holes(rng, [f"{v}{unit}" for v in rng.normal(105, 20, n).astype(int)], 0.2),
-            "rating": _holes(rng, [f"{v:.1f}" for v in np.clip(rng.normal(6.3, 1.2, n), 1, 10)], 0.2),
-            "votes": _holes(rng, [f"{int(v):,}" for v in rng.lognormal(8, 2, n)], 0.3),
-            "genre": [",".join(dict.fromkeys(_pick(rng, genres, int(rng.integers(1, 4)), 0.7))) for _ in range(n)],
-            "plot": [_phrase(rng, int(rng.integers(8, 25))) for _ in range(n)],
+            "released": holes(rng, released, 0.3),
+            "director": pick(rng, directors, n, 0.4),
+            "actors": [", ".join(pick(rng, actors, int(rng.integers(1, 5)), 0.4)) for _ in range(n)],
+            "language": holes(rng, list(pick(rng, languages, n, 1.8)), 0.1),
+            "country": pick(rng, countries, n, 1.5),
+            "duration": holes(rng, [f"{v}{unit}" for v in rng.normal(105, 20, n).astype(int)], 0.2),
+            "rating": holes(rng, [f"{v:.1f}" for v in np.clip(rng.normal(6.3, 1.2, n), 1, 10)], 0.2),
+            "votes": holes(rng, [f"{int(v):,}" for v in rng.lognormal(8, 2, n)], 0.3),
+            "genre": [",".join(dict.fromkeys(pick(rng, genres, int(rng.integers(1, 4)), 0.7))) for _ in range(n)],
+            "plot": [phrase(rng, int(rng.integers(8, 25))) for _ in range(n)],
         }
     )  # fmt: skip
     return World("films", frame)
@@ -323,25 +238,25 @@ def _films(rng: np.random.Generator) -> World:
 
 def _places(rng: np.random.Generator) -> World:
     """Makers and their products with a quantity and a share."""
-    fake = _faker(rng)
+    fake = faker(rng)
     n, makers = int(rng.integers(300, 2200)), int(rng.integers(30, 500))
-    make_name = _names(rng, fake, 5)
-    companies, cities = _many(fake.company, makers), _many(fake.city, max(makers // 2, 10))
-    states = _many(lambda: fake.lexify("??").upper(), 30)
+    make_name = namer(rng, fake, 5)
+    companies, cities = many(fake.company, makers), many(fake.city, max(makers // 2, 10))
+    states = many(lambda: fake.lexify("??").upper(), 30)
     city_of, phone = (
-        _pick(rng, range(len(cities)), len(companies)).astype(int),
+        pick(rng, range(len(cities)), len(companies)).astype(int),
         [fake.phone_number() for _ in companies],
     )
-    state_of = _pick(rng, states, len(cities))
-    which = _pick(rng, range(len(companies)), n, 0.5).astype(int)
+    state_of = pick(rng, states, len(cities))
+    which = pick(rng, range(len(companies)), n, 0.5).astype(int)
     frame = pd.DataFrame(
         {
             "id": [str(v) for v in rng.permutation(n) + 1],
             "product": [make_name() for _ in range(n)],
-            "kind": _pick(rng, _many(lambda: " ".join(w.capitalize() for w in fake.words(2)), 60), n),
-            "size": _pick(rng, [str(v) for v in (12, 16, 8, 24, 32, 19.2, 16.9)], n, 1.5),
-            "share": _holes(rng, [f"{v:.3f}".rstrip("0") for v in np.clip(rng.normal(0.06, 0.015, n), 0.01, 0.2)], 0.1),
-            "units": _holes(rng, [str(v) for v in rng.integers(5, 130, n)]),
+            "kind": pick(rng, many(lambda: " ".join(w.capitalize() for w in fake.words(2)), 60), n),
+            "size": pick(rng, [str(v) for v in (12, 16, 8, 24, 32, 19.2, 16.9)], n, 1.5),
+            "share": holes(rng, [f"{v:.3f}".rstrip("0") for v in np.clip(rng.normal(0.06, 0.015, n), 0.01, 0.2)], 0.1),
+            "units": holes(rng, [str(v) for v in rng.integers(5, 130, n)]),
             "maker_id": [str(w) for w in which],
             "maker": [companies[w] for w in which],
             "phone": [phone[w] for w in which],
@@ -354,88 +269,88 @@ def _places(rng: np.random.Generator) -> World:
 
 def _measures(rng: np.random.Generator) -> World:
     """Organisations by measures: both have attributes of their own, and values with a unit."""
-    fake = _faker(rng)
+    fake = faker(rng)
     sites, measures = int(rng.integers(10, 90)), int(rng.integers(5, 40))
     site = pd.DataFrame(
         {
             "site_id": [str(v) for v in rng.choice(np.arange(10000, 99999), sites, replace=False)],
             "site": [fake.company().lower() for _ in range(sites)],
             "street": [fake.street_address().lower() for _ in range(sites)],
-            "city": _pick(rng, [c.lower() for c in _many(fake.city, 40)], sites),
+            "city": pick(rng, [c.lower() for c in many(fake.city, 40)], sites),
             "postcode": [fake.numerify("#####") for _ in range(sites)],
             "phone": [fake.numerify("##########") for _ in range(sites)],
-            "owner": _pick(rng, [" ".join(fake.words(3)) for _ in range(6)], sites, 1.0),
+            "owner": pick(rng, [" ".join(fake.words(3)) for _ in range(6)], sites, 1.0),
         }
     )
-    codes = [f"{_one(rng, ['am', 'hf', 'pn', 'sc', 'qk'])}-{i}" for i in range(measures)]
-    texts = [_phrase(rng, int(rng.integers(6, 28))).lower().rstrip(".") for _ in codes]
-    groups = _pick(rng, [" ".join(fake.words(2)) for _ in range(5)], measures)
+    codes = [f"{one_of(rng, ['am', 'hf', 'pn', 'sc', 'qk'])}-{i}" for i in range(measures)]
+    texts = [phrase(rng, int(rng.integers(6, 28))).lower().rstrip(".") for _ in codes]
+    groups = pick(rng, [" ".join(fake.words(2)) for _ in range(5)], measures)
     region = fake.lexify("??").lower()
     rows = [(s, m) for s in range(sites) for m in range(measures)]
     rows = [rows[i] for i in np.sort(rng.choice(len(rows), min(len(rows), 1600), replace=False))]
     frame = site.iloc[[s for s, _ in rows]].reset_index(drop=True)
     frame["code"], frame["measure"] = [codes[m] for _, m in rows], [texts[m] for _, m in rows]
     frame["group"], frame["region_code"] = [groups[m] for _, m in rows], [f"{region}_{codes[m]}" for _, m in rows]
-    unit = _one(rng, ["%", " points", " %"])
-    frame["score"] = _holes(
+    unit = one_of(rng, ["%", " points", " %"])
+    frame["score"] = holes(
         rng,
         [
             f"{v}{unit}"
             for v in np.clip(rng.normal(rng.uniform(50, 100), rng.uniform(3, 30), len(rows)), 0, 100).astype(int)
         ],
     )
-    frame["sample"] = _holes(rng, [f"{v} cases" for v in rng.integers(1, 900, len(rows))])
-    frame["note"] = _one(rng, ["", "empty", "none", "ok"])
+    frame["sample"] = holes(rng, [f"{v} cases" for v in rng.integers(1, 900, len(rows))])
+    frame["note"] = one_of(rng, ["", "empty", "none", "ok"])
     return World("measures", frame)
 
 
 def _orders(rng: np.random.Generator) -> World:
-    fake = _faker(rng)
+    fake = faker(rng)
     n = int(rng.integers(300, 2400))
     skus = [fake.bothify("??-####").upper() for _ in range(int(rng.integers(10, 200)))]
     price = {sku: f"{v:.2f}" for sku, v in zip(skus, rng.lognormal(3, 1, len(skus)), strict=True)}
     name = {sku: " ".join(fake.words(2)) for sku in skus}
-    sku = _pick(rng, skus, n)
+    sku = pick(rng, skus, n)
     quantity = rng.integers(1, 9, n)
     frame = pd.DataFrame(
         {
             "order": [fake.uuid4() for _ in range(n)],
-            "placed": _dates(rng, n),
+            "placed": dates(rng, n),
             "sku": sku,
             "name": [name[s] for s in sku],
             "quantity": [str(q) for q in quantity],
             "price": [price[s] for s in sku],
             "total": [f"{q * float(price[s]):.2f}" for q, s in zip(quantity, sku, strict=True)],
-            "currency": _pick(rng, ["EUR", "USD", "GBP"], n, 2.0),
-            "status": _pick(rng, ["shipped", "paid", "cancelled", "returned"], n, 1.0),
-            "country": _pick(rng, _many(fake.country, 25), n),
-            "coupon": _holes(rng, [fake.bothify("????##") for _ in range(n)], 0.9),
+            "currency": pick(rng, ["EUR", "USD", "GBP"], n, 2.0),
+            "status": pick(rng, ["shipped", "paid", "cancelled", "returned"], n, 1.0),
+            "country": pick(rng, many(fake.country, 25), n),
+            "coupon": holes(rng, [fake.bothify("????##") for _ in range(n)], 0.9),
         }
     )
     return World("orders", frame)
 
 
 def _staff(rng: np.random.Generator) -> World:
-    fake = _faker(rng)
+    fake = faker(rng)
     n = int(rng.integers(200, 1500))
-    units = _many(lambda: fake.bs().title(), 12)
+    units = many(lambda: fake.bs().title(), 12)
     head = {unit: fake.name() for unit in units}
     floor = {unit: str(int(rng.integers(1, 20))) for unit in units}
-    jobs = _many(fake.job, 40)
-    grade = {job: _one(rng, ["A", "B", "C", "D1", "D2"]) for job in jobs}
-    unit, job = _pick(rng, units, n), _pick(rng, jobs, n)
+    jobs = many(fake.job, 40)
+    grade = {job: one_of(rng, ["A", "B", "C", "D1", "D2"]) for job in jobs}
+    unit, job = pick(rng, units, n), pick(rng, jobs, n)
     frame = pd.DataFrame(
         {
             "number": [f"{i:05d}" for i in rng.choice(99999, n, replace=False)],
             "name": [fake.name() for _ in range(n)],
             "unit": unit, "head": [head[u] for u in unit], "floor": [floor[u] for u in unit],
             "job": job, "grade": [grade[j] for j in job],
-            "born": _dates(rng, n), "since": _dates(rng, n),
+            "born": dates(rng, n), "since": dates(rng, n),
             "salary": [f"{v:.0f}" for v in rng.lognormal(10.7, 0.3, n)],
             "email": [fake.email() for _ in range(n)],
-            "phone": _holes(rng, [fake.numerify("+## ### #######") for _ in range(n)]),
-            "site": _pick(rng, ["N", "S", "W"], n),
-            "color": _pick(rng, _many(fake.color_name, 20), n),
+            "phone": holes(rng, [fake.numerify("+## ### #######") for _ in range(n)]),
+            "site": pick(rng, ["N", "S", "W"], n),
+            "color": pick(rng, many(fake.color_name, 20), n),
         }
     )  # fmt: skip
     return World("staff", frame)
