@@ -29,6 +29,8 @@ _SETTINGS = (
 )
 #: Rows from which compiling the hash pays: it takes a second, and halves the time of a row.
 COMPILED_FROM = 1_000_000
+#: Values of a text up to which its hash is looked up.
+FEW = 100
 
 
 @dataclass
@@ -58,11 +60,10 @@ class WarehouseTable:
         """
         texts = [column for column in self.table.columns if column.kind == "text"]
         parts = {f"l{at}_": f"max(length({dialect.canonical(column)}))" for at, column in enumerate(texts)}
-        parts |= (
-            {"rows_": "count()"}
-            if self.table.numbered
-            else {"rows_": "count()", "key_": f"max(length({self._key_form}))"}
-        )
+        parts |= {f"u{at}_": f"uniqUpTo({FEW})({dialect.canonical(column)})" for at, column in enumerate(texts)}
+        parts["rows_"] = "count()"
+        if not self.table.numbered:
+            parts["key_"] = f"max(length({self._key_form}))"
         found = self._ask(f"SELECT {', '.join(f'{e} AS {n}' for n, e in parts.items())} FROM {self._from}")  # noqa: S608
         sizes = {name: int(found.column(name)[0].as_py() or 0) for name in parts}
         self._compiled = sizes["rows_"] >= COMPILED_FROM
@@ -72,8 +73,10 @@ class WarehouseTable:
             raise SourceError(
                 f"{self.table.warehouse}: its keys take up to {self._longest_key} bytes, which is too long"
             )
+        few = {column.name for at, column in enumerate(texts) if sizes[f"u{at}_"] <= FEW}
         columns = tuple(
-            replace(column, long=self._longest.get(column.name, 0) > dialect.LONGEST) for column in self.table.columns
+            replace(column, long=self._longest.get(column.name, 0) > dialect.LONGEST, few=column.name in few)
+            for column in self.table.columns
         )
         self._longest |= {column.name: 32 for column in columns if column.long}
         self.table = replace(self.table, columns=columns)
@@ -81,7 +84,7 @@ class WarehouseTable:
 
     @property
     def _hash(self) -> str:
-        return dialect.row_hash(self.table.columns, self._longest)
+        return dialect.row_hash(self.table.columns, self._longest, self._from)
 
     def segments(self, bounds: Keys) -> Sizes:
         """Return the sizes of the segments that begin at ``bounds``."""

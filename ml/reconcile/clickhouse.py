@@ -134,26 +134,40 @@ def canonical(column: Column) -> str:
     return f"lower(hex(MD5({form})))" if column.long else form
 
 
-def row_hash(columns: Sequence[Column], longest: Mapping[str, int]) -> str:
-    """Return the expression (UInt64) of a row's hash; ``longest`` holds the longest text of each text column."""
+def row_hash(columns: Sequence[Column], longest: Mapping[str, int], table: str) -> str:
+    """Return the expression (UInt64) of a row's hash.
+
+    ``longest`` holds the longest text of each text column, ``table`` is what stands after FROM.
+    """
     seed = f"[toUInt64({START})]"
     hashed: Mapping[str, Callable[[str, str], str]] = {
         "int4": _hash_word,
         "time": lambda value, seed: _hash_word(_folded(value), seed),
         "float": lambda value, seed: _hash_double(_bits(value), seed),
     }
-    for link in chain(columns):
+    links = chain(columns)
+    for link in links:
         column = link.column
         if link.step == "xor":
             value = canonical(column) if column else _flags(columns)
             seed = f"arrayMap((h, x) -> bitXor(h, x), {seed}, [toUInt64(toInt64({value}))])"
         elif column is None:
             seed = _hash_word("0", seed)
+        elif column.few and link is links[0]:
+            seed = _looked_up(canonical(column), seed, longest.get(column.name, 0), table)
         elif column.kind == "text":
             seed = _hash_text(canonical(column), seed, longest.get(column.name, 0))
         else:
             seed = hashed[column.kind](canonical(column), seed)
     return f"({seed})[1]"
+
+
+def _looked_up(text: str, seed: str, longest: int, table: str) -> str:
+    """Hash of a text of few values with a constant seed: computed once a value, and looked up a row."""
+    values = f"(SELECT DISTINCT toString({text}) AS value_ FROM {table} ORDER BY value_)"  # noqa: S608 (quoted names)
+    hashed = f"({_hash_text('value_', seed, longest)})[1]"
+    known = f"(SELECT groupArray(value_) FROM {values}), (SELECT groupArray({hashed}) FROM {values})"  # noqa: S608
+    return f"[transform(toString({text}), {known}, toUInt64(0))]"
 
 
 def bucket(columns: Sequence[Column], buckets: int, longest: int) -> str:

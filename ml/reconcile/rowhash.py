@@ -38,7 +38,8 @@ _KINDS: Final[Mapping[str, Kind]] = {
 class Column:
     """A column that both sides have. ``source_type`` is PostgreSQL's ``format_type``, ``scale`` a numeric's.
 
-    A type that is not known is compared by its text; a ``long`` text is hashed by its MD5.
+    A type that is not known is compared by its text; a ``long`` text is hashed by its MD5, and one of
+    ``few`` values comes first.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Column:
     nullable: bool = False
     scale: int | None = None
     long: bool = False
+    few: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -72,8 +74,8 @@ def chain(columns: Sequence[Column]) -> list[Link]:
     if any(column.nullable for column in ordered):
         numbers.insert(0, None)
     others = [column for column in ordered if column.kind != "int8"]
-    # Texts first: over a dictionary-encoded column the first link is computed once a value.
-    others.sort(key=lambda column: (column.kind != "text", column.kind == "int4"))
+    # Texts first: the first link has a seed that is always the same, and is computed once a value where they are few.
+    others.sort(key=lambda column: (column.kind != "text", not column.few, column.kind == "int4"))
     links: list[Link] = []
     if others and others[0].kind == "text":
         links.append(Link("hash", others.pop(0)))
