@@ -40,7 +40,10 @@ class BadData(ValueError):
 
 
 def tables_of(folder: Path) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
-    """Return per table its dirty form and which of its cells are wrong (rows, columns)."""
+    """Return per table its dirty form and which of its cells are wrong (rows, columns).
+
+    A table whose two forms cannot be compared is left out, and said; raises :class:`BadData` where none is left.
+    """
     if not folder.is_dir():
         raise BadData(f"{folder} is no folder")
     places = (
@@ -48,14 +51,23 @@ def tables_of(folder: Path) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
     )
     if not places:
         raise BadData(f"{folder} has no dirty.csv, and no folder in it has one")
-    found = {}
+    found, problems = {}, []
     for place in places:
-        dirty, clean = _read(place, "dirty"), _read(place, "clean")
+        try:
+            dirty, clean = _read(place, "dirty"), _read(place, "clean")
+        except BadData as error:
+            problems.append(str(error))
+            continue
         if dirty.shape != clean.shape:
-            raise BadData(
+            problems.append(
                 f"{place.name}: dirty has {dirty.shape} rows and columns, clean {clean.shape}; both need the same"
             )
+            continue
         found[place.name] = dirty, dirty.to_numpy() != clean.to_numpy()
+    if not found:
+        raise BadData("; ".join(problems))
+    for problem in problems:
+        sys.stderr.write(f"left out: {problem}\n")
     return found
 
 
