@@ -1,11 +1,12 @@
-"""Quality of the landed and mart tables: suites, their evaluation as asset checks, and the report."""
+"""Quality of the landed and mart tables: suites, their evaluation as asset checks, the report, monitors over time."""
 
 import dagster as dg
 
+from assets.quality.monitors import quality_monitors
 from assets.quality.pii import pii_inventory
 from assets.quality.report import REPORT, check_specs, quality_report
 
 #: The report with every check that it evaluates; selecting the report alone leaves out the checks on other assets.
 QUALITY = dg.AssetSelection.assets(REPORT) | dg.AssetSelection.checks(*(spec.key for spec in check_specs()))
 
-__all__ = ["QUALITY", "pii_inventory", "quality_report"]
+__all__ = ["QUALITY", "pii_inventory", "quality_monitors", "quality_report"]

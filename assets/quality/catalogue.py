@@ -7,6 +7,7 @@ means (``ml.quality``).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from ml.quality import Check, Expectation, Suite
 
 FOLDER = Path(__file__).parent / "suites"
 
+#: Suites generated from the dbt contracts, see ``contracts``.
+CONTRACTS = Path(__file__).parent / "contracts"
+
 #: Other rooms check the same assets: the prefix keeps their names and ours apart.
 PREFIX = "expect_"
 
 _LAYERS = ("raw", "staging", "intermediate", "marts", "ml", "ops")
-_SUITE_KEYS = {"asset", "table", "description", "where", "final", "on_report", "checks"}
-_CHECK_KEYS = {"name", "severity", "blocking", "description", "expectations"}
+_SUITE_KEYS = {"asset", "table", "description", "where", "final", "on_report", "checks", "off"}
+_CHECK_KEYS = {"name", "severity", "blocking", "description", "expectations", "edited"}
 _EXPECTATION_KEYS = {"type", "kwargs", "because"}
 
 
@@ -36,6 +40,24 @@ def suites(folder: Path = FOLDER) -> tuple[Suite, ...]:
     if len(set(assets)) != len(assets):
         raise SuiteError(f"{folder}: two suites stand for one asset")
     return found
+
+
+@lru_cache
+def every(folder: Path = FOLDER, contracts: Path = CONTRACTS) -> tuple[Suite, ...]:
+    """Return all suites with the dbt contracts' checks among them: one suite, and so one query, a table.
+
+    Decisions rest on :func:`suites` alone. Where both have a check of one name, the hand-written one counts.
+    """
+    written = {suite.asset: suite for suite in suites(folder)}
+    for generated in suites(contracts):
+        mine = written.get(generated.asset)
+        if mine is None:
+            written[generated.asset] = generated
+            continue
+        names = {check.name for check in mine.checks}
+        more = tuple(check for check in generated.checks if check.name not in names)
+        written[generated.asset] = replace(mine, checks=mine.checks + more)
+    return tuple(sorted(written.values(), key=_order))
 
 
 def _order(suite: Suite) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from assets.permanent import no_retry_of_permanent
-from assets.quality.catalogue import suites
+from assets.quality.catalogue import every
 from assets.quality.pushdown import evaluate
 from assets.refusal import refuse_when_blocked
 from ml.quality import Check, CheckOutcome, Suite, summary
@@ -35,7 +35,7 @@ def check_key(suite: Suite, check: Check) -> dg.AssetCheckKey:
 
 def check_specs() -> list[dg.AssetCheckSpec]:
     """Return one spec a check, on the asset that it is about, and the report's own."""
-    keyed = [(check_key(suite, check), check) for suite in suites() for check in suite.checks]
+    keyed = [(check_key(suite, check), check) for suite in every() for check in suite.checks]
     specs = [
         dg.AssetCheckSpec(
             key.name,
@@ -58,7 +58,7 @@ def check_specs() -> list[dg.AssetCheckSpec]:
     specs=[
         dg.AssetSpec(
             REPORT,
-            deps=[dg.AssetKey(suite.asset.split("/")) for suite in suites()],
+            deps=[dg.AssetKey(suite.asset.split("/")) for suite in every()],
             group_name="quality",
             owners=["team:data"],
             kinds={"greatexpectations", "clickhouse"},
@@ -84,7 +84,7 @@ def quality_report(
     whole = REPORT in context.selected_asset_keys
     chosen = context.selected_asset_check_keys
     evaluated_at = datetime.now(UTC)
-    outcomes = evaluate(warehouse, suites(), chosen=lambda suite, check: whole or check_key(suite, check) in chosen)
+    outcomes = evaluate(warehouse, every(), chosen=lambda suite, check: whole or check_key(suite, check) in chosen)
     warehouse.insert_rows(
         RESULTS, result_rows(outcomes, context.run_id, evaluated_at), token=f"quality/{context.run_id}"
     )
