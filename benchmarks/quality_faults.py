@@ -67,12 +67,32 @@ def main() -> int:
         console.print(f"[red]{error}[/red]", highlight=False)
         return 2
     line = _report(console, classes, shape, total)
-    print(json.dumps({"benchmark": "quality_faults", "quick": options.quick, "seconds": round(time.perf_counter() - began, 1), **line}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "quality_faults",
+                "quick": options.quick,
+                "seconds": round(time.perf_counter() - began, 1),
+                **line,
+            }
+        )
+    )
     return 0
 
 
 def _report(console: Console, classes: Any, shape: Any, total: dict[str, Any]) -> dict[str, Any]:
-    per_class = Table("class", "seen in development", "incidents", "found", "found by rules", "rows", "verdict right", "by rules", "repaired", title="By class of fault")
+    per_class = Table(
+        "class",
+        "seen in development",
+        "incidents",
+        "found",
+        "found by rules",
+        "rows",
+        "verdict right",
+        "by rules",
+        "repaired",
+        title="By class of fault",
+    )
     line: dict[str, Any] = {}
     for one in classes:
         mine = total["classes"].get(one.name)
@@ -128,10 +148,15 @@ def _report(console: Console, classes: Any, shape: Any, total: dict[str, Any]) -
         "rows": ours.rows,
         "rows_faulty": ours.faulty,
         "rows_repaired": ours.repaired,
-        "missed": sorted({f"{m['class']} ({m['table']} {m['column']})".strip() for m in total["incidents"] if not m["found"]}),
+        "missed": sorted(
+            {f"{m['class']} ({m['table']} {m['column']})".strip() for m in total["incidents"] if not m["found"]}
+        ),
         "classes": line,
     }
-    console.print(f"{ours.false_alarms} false alarms in {ours.check_days:.0f} check-days of {ours.checks} checks; by check: {dict(ours.alarmed.most_common(8))}")
+    console.print(
+        f"{ours.false_alarms} false alarms in {ours.check_days:.0f} check-days of {ours.checks} checks; "
+        f"by check: {dict(ours.alarmed.most_common(8))}"
+    )
     for miss in figures["missed"]:
         console.print(f"missed: {miss}", highlight=False)
     return figures

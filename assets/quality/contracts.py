@@ -23,7 +23,7 @@ MODELS = Path(__file__).resolve().parents[2] / "dbt_project" / "models"
 LAYERS = ("staging", "marts")
 
 _HEAD = (
-    "# Generated from dbt_project/models by `python -m assets.quality.contracts`. To change a check, change it here and\n"
+    "# Generated from dbt_project/models by `python -m assets.quality.contracts`. To change a check, edit it here and\n"
     "# set `edited: true` on it; to leave one out, name it in `off`. Both are kept when this is written again.\n"
 )
 _REF = re.compile(r"ref\(\s*'([^']+)'\s*\)")
@@ -68,7 +68,7 @@ def _suite(layer: str, model: Mapping[str, Any], homes: Mapping[str, str], *, vi
         enforced = bool(model.get("config", {}).get("contract", {}).get("enforced"))
         wanted = {"column_set": [column["name"] for column in columns], "exact_match": enforced}
         checks["columns", "ERROR"] = [{"type": "expect_table_columns_to_match_set", "kwargs": wanted}]
-    tests = [(None, test) for test in model.get("data_tests", [])]
+    tests: list[tuple[str | None, Any]] = [(None, test) for test in model.get("data_tests", [])]
     tests += [(str(column["name"]), test) for column in columns for test in column.get("data_tests", [])]
     for column_name, test in tests:
         for kind, severity, expectation in _expectations(name, column_name, test, homes):
@@ -209,10 +209,13 @@ def _related(model: str, column: str | None, arguments: Mapping[str, Any], homes
     if not found or found[1] not in homes:
         raise ContractError(f"{model}: {arguments['to']} is no model of the project")
     name, field, target = _named(model, column), arguments["field"], found[1]
-    yield "references", _rows(
-        f"SELECT DISTINCT {name} FROM {{batch}} WHERE {name} IS NOT NULL "  # noqa: S608 (names of the project's own)
-        f"AND {name} NOT IN (SELECT {field} FROM {homes[target]}.{target})",
-        f"every {name} is in {target}",
+    yield (
+        "references",
+        _rows(
+            f"SELECT DISTINCT {name} FROM {{batch}} WHERE {name} IS NOT NULL "  # noqa: S608 (names of the project's own)
+            f"AND {name} NOT IN (SELECT {field} FROM {homes[target]}.{target})",
+            f"every {name} is in {target}",
+        ),
     )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
+from math import isnan
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,11 +108,13 @@ def learn_references(warehouse: Warehouse, one: Monitored, columns: Mapping[str,
             parts.append(f"groupUniqArray({VALUES + 1})(toString({quoted(name)})) AS c{number}")
     if not parts:
         return {}
-    sql = f"SELECT {', '.join(parts)} FROM {one.source} WHERE {quoted(one.time)} >= now() - INTERVAL {MEMORY_HOURS} HOUR"  # noqa: S608 (names are quoted)
+    sql = (
+        f"SELECT {', '.join(parts)} FROM {one.source} WHERE {quoted(one.time)} >= now() - INTERVAL {MEMORY_HOURS} HOUR"  # noqa: S608 (names are quoted)
+    )
     row = warehouse.query_rows(sql)[0]
     found = {}
     for number, name in enumerate(names):
-        values = [value for value in row[f"c{number}"] if value is not None and value == value]
+        values = [value for value in row[f"c{number}"] if value is not None and not _is_nan(value)]
         if columns[name].startswith(_NUMBERS):
             edges = tuple(sorted({float(value) for value in values}))
             if edges:
@@ -187,10 +191,14 @@ def _none(reference: Reference) -> tuple[int, ...]:
     return (0,) * (len(reference.values or reference.edges) + 1)
 
 
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and isnan(value)
+
+
 def _silence(minutes: Sequence[int]) -> float:
     """Return the longest run of minutes without a row, in seconds."""
     edges = [-1, *sorted(minutes), 60]
-    return 60.0 * max(after - before - 1 for before, after in zip(edges, edges[1:], strict=False))
+    return 60.0 * max(after - before - 1 for before, after in pairwise(edges))
 
 
 def first_hour(warehouse: Warehouse, one: Monitored, now: datetime) -> int | None:
@@ -218,8 +226,14 @@ def history(warehouse: Warehouse, table: str, before: int) -> dict[int, tuple[Me
     }
 
 
-def as_row(
-    table: str, hour: int, measures: Measures, p: Mapping[str, float] | None, alarms: Sequence[str], run_id: str, now: datetime
+def as_row(  # noqa: PLR0917
+    table: str,
+    hour: int,
+    measures: Measures,
+    p: Mapping[str, float] | None,
+    alarms: Sequence[str],
+    run_id: str,
+    now: datetime,
 ) -> dict[str, Any]:
     """Return a row of :data:`HOURS`; ``p`` is None while there is too little history."""
     return {

@@ -31,7 +31,7 @@ def check_name(one: Monitored) -> str:
     group_name="quality",
     owners=["team:data"],
     kinds={"clickhouse", "python"},
-    description="Volume, silence, nulls and spread of tables by the hour, against what is usual at that hour of the week.",
+    description="Volume, silence, nulls and spread of tables by the hour, against what is usual then.",
     code_version="1",
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)),
     check_specs=[
@@ -59,7 +59,10 @@ def quality_monitors(
             "hours_learning": sum(row["state"] == "learning" for row in rows),
             "hours_alarmed": len(alarmed),
             "alarms": dg.MetadataValue.md(
-                "\n".join(f"- **{row['table_name']}** {row['hour']:%Y-%m-%d %H:%M}: {', '.join(row['alarms'])}" for row in alarmed)
+                "\n".join(
+                    f"- **{row['table_name']}** {row['hour']:%Y-%m-%d %H:%M}: {', '.join(row['alarms'])}"
+                    for row in alarmed
+                )
                 or "None."
             ),
         },

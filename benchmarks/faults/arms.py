@@ -61,7 +61,7 @@ class Ours:
     memory = 50
 
     def __init__(self, good: Tables) -> None:
-        self.books = {name: rulebook.learn(frame, LAYOUT) for name, frame in good.items()}
+        self.books = rulebook.pooled({name: rulebook.learn(frame, LAYOUT) for name, frame in good.items()})
         self._references: dict[str, dict[str, Reference]] = {}
         self._baselines: dict[str, baseline.Baseline] = {}
         for name, frame in good.items():
@@ -72,7 +72,12 @@ class Ours:
             every = list(range(int(hours[0]) + 1, int(hours[-1])))
             bounds = np.searchsorted(hours, [*every, every[-1] + 1])
             history = [
-                measure(frame.iloc[low:high], self._references[name], arrival[low:high], (hour * HOUR_US, (hour + 1) * HOUR_US))
+                measure(
+                    frame.iloc[low:high],
+                    self._references[name],
+                    arrival[low:high],
+                    (hour * HOUR_US, (hour + 1) * HOUR_US),
+                )
                 for hour, low, high in zip(every, bounds[:-1], bounds[1:], strict=True)
             ]
             self._baselines[name] = baseline.learn(every, history)
@@ -151,7 +156,9 @@ class Rules:
                     low, high = float(frame[column].min()), float(frame[column].max())
                     wide = margin * (high - low)
                     bounds[column] = (0.0 if low >= 0 and low - wide < 0 else low - wide, high + wide)
-            per_hour = np.bincount((micros(frame[LAYOUT.arrival]) // HOUR_US) - int(micros(frame[LAYOUT.arrival])[0] // HOUR_US))[1:-1]
+            per_hour = np.bincount(
+                (micros(frame[LAYOUT.arrival]) // HOUR_US) - int(micros(frame[LAYOUT.arrival])[0] // HOUR_US)
+            )[1:-1]
             lag = float((micros(frame[LAYOUT.arrival]) - micros(frame[LAYOUT.time])).max())
             rows = (per_hour.min() / (1 + margin), per_hour.max() * (1 + margin))
             self._contracts[name] = _Contract(columns, needed, bounds, rows, lag * (1 + margin))
@@ -200,4 +207,6 @@ class Rules:
         if aligned.renamed or aligned.lost:
             gone = [*aligned.renamed.values(), *aligned.lost]
             held |= aligned.frame[[name for name in gone if name in aligned.frame]].notna().any(axis=1).to_numpy()
-        return Judged(frame, np.where(held, QUARANTINED, SERVED).astype(np.int8), np.zeros(len(frame), np.bool_)), broken
+        return Judged(
+            frame, np.where(held, QUARANTINED, SERVED).astype(np.int8), np.zeros(len(frame), np.bool_)
+        ), broken

@@ -119,7 +119,9 @@ def _unknown(values: Column, _: Edit, window: Column, random: Random) -> Column:
     if pd.api.types.is_numeric_dtype(window):
         top = float(np.nanmax(np.abs(window.to_numpy(np.float64)))) if window.notna().any() else 1.0
         return pd.Series(np.round(top + 1 + 8 * random.random(len(values)), 0), index=values.index)
-    return pd.Series([f"unknown-{word}" for word in random.integers(0, 9, len(values))], index=values.index, dtype=object)
+    return pd.Series(
+        [f"unknown-{word}" for word in random.integers(0, 9, len(values))], index=values.index, dtype=object
+    )
 
 
 def _as_text(values: Column, edit: Edit, _: Column, __: Random) -> Column:
@@ -172,7 +174,10 @@ def _row(edit: Edit, rows: pd.DataFrame, window: pd.DataFrame, random: Random) -
             found.append(more)
         return pd.concat(found)
     if edit.verb == "orphan":
-        strange = [f"{text}{number:04d}" for text, number in zip(rows[LAYOUT.entity], random.integers(0, 9999, len(rows)), strict=True)]
+        strange = [
+            f"{text}{number:04d}"
+            for text, number in zip(rows[LAYOUT.entity], random.integers(0, 9999, len(rows)), strict=True)
+        ]
         rows[LAYOUT.entity] = np.array(strange, object)
         return rows
     # Splice: half of the columns are another row's.
@@ -195,7 +200,9 @@ def _time(edit: Edit, rows: pd.DataFrame, random: Random) -> pd.DataFrame:
     elif edit.verb == "freeze":
         rows[LAYOUT.time] = rows[LAYOUT.time].iloc[0]
     else:
-        rows[LAYOUT.time] = rows[LAYOUT.time].dt.floor({"second": "s", "minute": "min", "hour": "h", "day": "D"}[edit.options["to"]])
+        rows[LAYOUT.time] = rows[LAYOUT.time].dt.floor(
+            {"second": "s", "minute": "min", "hour": "h", "day": "D"}[edit.options["to"]]
+        )
     return rows
 
 

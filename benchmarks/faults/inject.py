@@ -75,10 +75,12 @@ class Faulty:
     def _place(self, classes: Sequence[FaultClass]) -> None:
         """Give each incident hours of its own, with a quiet hour after; what does not fit is an error."""
         wanted = [fault for fault in classes for _ in range(fault.incidents)]
-        free = [hour for hour in self.hours[1:-2]]
+        free = list(self.hours[1:-2])
         need = sum(fault.hours + 1 for fault in wanted)
         if need > len(free):
-            raise FaultsError(f"{len(wanted)} incidents need {need} hours, the stream has {len(free)}: fewer incidents or more --days")
+            raise FaultsError(
+                f"{len(wanted)} incidents need {need} hours, the stream has {len(free)}: fewer incidents or more --days"
+            )
         order = self._random.permutation(len(wanted))
         # What is left of quiet hours is dealt out between the incidents.
         slack = np.sort(self._random.integers(0, len(free) - need + 1, len(wanted)))
@@ -88,9 +90,15 @@ class Faulty:
             at += wanted[number].hours + 1
 
     def _inject(self, fault: FaultClass, hour: int) -> None:
-        names = [fault.table] if fault.table else list(self.clean)
-        if fault.table and fault.table not in self.clean:
+        names = [name for name in self.clean if fault.table in ("", name, name.rsplit(".", 1)[-1])]
+        if not names:
             raise FaultsError(f"{fault.name}: no table {fault.table!r}; the stream has {', '.join(self.clean)}")
+        for column in (edit.column for edit in fault.edits if edit.column):
+            if not any(column in self.clean[name].columns for name in names):
+                known = sorted({str(one) for name in names for one in self.clean[name].columns})
+                raise FaultsError(
+                    f"{fault.name}: no column {column!r} in {', '.join(names)}; there are {', '.join(known)}"
+                )
         for _ in range(_TRIES):
             table = str(self._random.choice(names))
             if self._try(fault, table, hour):

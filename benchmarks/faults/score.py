@@ -30,9 +30,9 @@ MARGIN = 0.3
 class Shape:
     """How long the stream is, in days, and how many orders come in a day."""
 
-    good: float = 21.0
-    faulty: float = 14.0
-    orders: float = 3_000.0
+    good: float = 14.0
+    faulty: float = 7.0
+    orders: float = 2_000.0
 
     @classmethod
     def quick(cls) -> Shape:
@@ -42,7 +42,9 @@ class Shape:
     def for_classes(self, classes: Sequence[FaultClass], days: float | None, *, quick: bool) -> Shape:
         """Return a stream that holds all incidents, with as many quiet hours beside."""
         need = sum(one.incidents * (one.hours + 1) for one in classes) + 4
-        return replace(self, faulty=days or max(self.faulty if not quick else 0.0, ceil(need * (1.1 if quick else 1.5) / 24)))
+        return replace(
+            self, faulty=days or max(self.faulty if not quick else 0.0, ceil(need * (1.1 if quick else 1.5) / 24))
+        )
 
 
 @dataclass(slots=True)
@@ -146,7 +148,7 @@ def judged(faulty: Faulty, arms: dict[str, Arm]) -> dict[str, Any]:
     return {"arms": tallies, "classes": per_class, "incidents": incidents}
 
 
-def _rows(
+def _rows(  # noqa: PLR0917
     faulty: Faulty, batch: Batch, judged: Judged, tally: Tally, per_class: dict[str, dict[str, Any]], arm: str
 ) -> None:
     """Count the verdicts on a batch's rows."""
@@ -188,12 +190,24 @@ def add(total: dict[str, Any], more: dict[str, Any]) -> None:
         return
     for name, tally in more["arms"].items():
         mine = total["arms"][name]
-        for key in ("check_days", "false_alarms", "incidents", "found", "rows", "right", "faulty", "faulty_right", "repaired"):
+        for key in (
+            "check_days",
+            "false_alarms",
+            "incidents",
+            "found",
+            "rows",
+            "right",
+            "faulty",
+            "faulty_right",
+            "repaired",
+        ):
             setattr(mine, key, getattr(mine, key) + getattr(tally, key))
         mine.checks = max(mine.checks, tally.checks)
         mine.alarmed.update(tally.alarmed)
     for name, entry in more["classes"].items():
-        mine = total["classes"].setdefault(name, {"incidents": 0, "rows": 0, "repaired": 0, "found": Counter(), "right": Counter()})
+        mine = total["classes"].setdefault(
+            name, {"incidents": 0, "rows": 0, "repaired": 0, "found": Counter(), "right": Counter()}
+        )
         for key in ("incidents", "rows", "repaired"):
             mine[key] += entry[key]
         mine["found"].update(entry["found"])

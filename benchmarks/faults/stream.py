@@ -36,9 +36,7 @@ def tables(*, seed: int, days: float, orders_per_day: float) -> dict[str, pd.Dat
             if frame[name].dtype == object:
                 there = frame[name].dropna()
                 number = len(there) and not there.map(lambda value: isinstance(value, str)).any()
-                frame[name] = (
-                    frame[name].astype(np.float64) if number else frame[name].where(frame[name].notna(), None)
-                )
+                frame[name] = frame[name].astype(np.float64) if number else frame[name].where(frame[name].notna(), None)
         # On the way: mostly a fifth of a second, now and then some seconds.
         seconds = 0.05 + random.lognormal(np.log(0.15), 0.6, len(frame))
         frame[LAYOUT.arrival] = frame[LAYOUT.time] + (seconds * 1e6).round().astype("timedelta64[us]")
@@ -69,5 +67,7 @@ def _column(values: list[Any]) -> Any:
     there = [value for value in values if value is not None]
     if there and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in there):
         return np.array([np.nan if value is None else value for value in values], np.float64)
-    texts = [None if value is None else str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    texts = [
+        None if value is None else str(value).lower() if isinstance(value, bool) else str(value) for value in values
+    ]
     return np.array(texts, object)

@@ -52,11 +52,9 @@ def _season(hours: Ints, values: Floats) -> _Season:
     level = float(np.median(values))
     hour, day = np.zeros(24), np.zeros(7)
     for _ in range(3):
-        for effect, keys, other in (
-            (hour, hours % 24, lambda: day[(hours // 24 + 3) % 7]),
-            (day, (hours // 24 + 3) % 7, lambda: hour[hours % 24]),
-        ):
-            rest = values - level - other()
+        for effect, keys in ((hour, hours % 24), (day, (hours // 24 + 3) % 7)):
+            other = day[(hours // 24 + 3) % 7] if effect is hour else hour[hours % 24]
+            rest = values - level - other
             for key in range(len(effect)):
                 mine = rest[keys == key]
                 effect[key] = float(np.median(mine)) * len(mine) / (len(mine) + _STRENGTH) if len(mine) else 0.0
@@ -81,7 +79,7 @@ class _Level:
         rest = (values - usual) / np.sqrt(_noise(self.name, usual, rows) + self.unrest)
         if self.below is None:
             return self.above.p(rest)
-        return np.minimum(1.0, 2 * np.minimum(self.above.p(rest), self.below.p(-rest)))
+        return np.asarray(np.minimum(1.0, 2 * np.minimum(self.above.p(rest), self.below.p(-rest))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +183,9 @@ def _fit(hours: Ints, history: Sequence[Measures]) -> Baseline:
         levels[name] = _Level(name, season, unrest, upper_tail(rest, least_scale=_STEADY), below)
     spreads = {}
     for name, counts in history[-1].counts.items():
-        table = np.array([one.counts[name] for one in history if len(one.counts.get(name, ())) == len(counts)], np.float64)
+        table = np.array(
+            [one.counts[name] for one in history if len(one.counts.get(name, ())) == len(counts)], np.float64
+        )
         total = table.sum(axis=1)
         if (total > 0).sum() < LEAST or total.sum() == 0:
             continue

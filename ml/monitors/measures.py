@@ -42,13 +42,23 @@ class Measures:
 
     def as_json(self) -> dict[str, Any]:
         """Return a form that JSON holds."""
-        return {"rows": self.rows, "silence": self.silence, "nulls": dict(self.nulls), "counts": {name: list(c) for name, c in self.counts.items()}}
+        return {
+            "rows": self.rows,
+            "silence": self.silence,
+            "nulls": dict(self.nulls),
+            "counts": {name: list(c) for name, c in self.counts.items()},
+        }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Measures:
         """Return what :meth:`as_json` gave."""
         counts = {str(name): tuple(int(n) for n in values) for name, values in content["counts"].items()}
-        return cls(int(content["rows"]), float(content["silence"]), {str(k): int(v) for k, v in content["nulls"].items()}, counts)
+        return cls(
+            int(content["rows"]),
+            float(content["silence"]),
+            {str(k): int(v) for k, v in content["nulls"].items()},
+            counts,
+        )
 
 
 def reference(frame: pd.DataFrame, skip: tuple[str, ...] = ()) -> dict[str, Reference]:
@@ -68,7 +78,9 @@ def reference(frame: pd.DataFrame, skip: tuple[str, ...] = ()) -> dict[str, Refe
     return found
 
 
-def measure(frame: pd.DataFrame, by: Mapping[str, Reference], arrival_us: NDArray[np.int64], bounds_us: tuple[int, int]) -> Measures:
+def measure(
+    frame: pd.DataFrame, by: Mapping[str, Reference], arrival_us: NDArray[np.int64], bounds_us: tuple[int, int]
+) -> Measures:
     """Return the measures of rows that came between ``bounds_us``; a column that is missing counts as null."""
     moments = np.concatenate([[bounds_us[0]], np.sort(arrival_us), [bounds_us[1]]])
     nulls, counts = {}, {}
@@ -79,7 +91,7 @@ def measure(frame: pd.DataFrame, by: Mapping[str, Reference], arrival_us: NDArra
         values = frame[name]
         nulls[name] = int(values.isna().sum())
         if one.values:
-            codes = pd.Index(one.values).get_indexer(values.dropna().astype(str))
+            codes = pd.Index(one.values).get_indexer(pd.Index(values.dropna().astype(str)))
             found = np.bincount(np.where(codes < 0, len(one.values), codes), minlength=len(one.values) + 1)
         else:
             numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)

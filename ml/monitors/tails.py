@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-#: Share of a sample that its tail is fitted on, for samples below 2,000 and above, and the fewest and most values that it may rest on.
+#: Share of a sample that its tail is fitted on, for samples below 2,000 and above, and its fewest and most values.
 _SHARES, _LEAST, _MOST = (0.1, 0.05), 20, 2_000
 #: A shape below zero ends the tail at a finite value, as a normal distribution's nearly does; no further than that of
 #: one, and only where many values say so.

@@ -1,1 +1,1 @@
-"""Verdicts on rows: which are served, which are repaired with certainty, which are held back, learned from good rows."""
+"""Verdicts on rows, learned from good ones: served, repaired with certainty, held back."""

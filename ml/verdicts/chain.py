@@ -94,9 +94,7 @@ class Chain:
             **{f"jump:{name}": rows for name, rows in jumps.items()},
         }
         new = (pairs.a >= before) | (pairs.b >= before)
-        counts = {
-            name: int((bad & new).sum()) for name, bad in (("order", broken), ("missing", hole), ("span", spans))
-        }
+        counts = {name: int((bad & new).sum()) for name, bad in (("order", broken), ("missing", hole), ("span", spans))}
         return Seen(held, reasons, counts, len(pairs.a), paired)
 
     def _structure(self, coded: Coded, pairs: Pairs) -> tuple[Mask, Mask]:
@@ -115,12 +113,12 @@ class Chain:
             broken |= off
         if counter in self.steps:
             # An unknown pair has no step of its own: the counter's is the same for all.
-            usual = {bound for bound in self.steps[counter].values()}
+            usual = set(self.steps[counter].values())
             if len(usual) == 1:
-                (_, high) = next(iter(usual))
+                step = next(iter(usual))[1]
                 difference = coded.numbers[counter][pairs.b] - coded.numbers[counter][pairs.a]
                 with np.errstate(invalid="ignore"):
-                    hole |= difference > high
+                    hole |= difference > step
         low, high = _by_state(pairs.state, self.constant_gaps)
         with np.errstate(invalid="ignore", divide="ignore"):
             off = (pairs.gap < low) | (pairs.gap > high)
@@ -168,12 +166,13 @@ class Chain:
         run = np.cumsum(starts)
         length = np.bincount(run, weights=same, minlength=run[-1] + 1 if len(run) else 1)
         held = np.zeros(len(coded), np.bool_)
-        held[pairs.b[same & (length[run] >= most)]] = True if len(run) else False
+        if len(run):
+            held[pairs.b[same & (length[run] >= most)]] = True
         return held
 
 
 def pair_up(coded: Coded, layout: Layout, states: tuple[str, ...]) -> Pairs:
-    """Return the neighbours in each entity's order of time; among equal times the shorter key, then its text, decides."""
+    """Return the neighbours in each entity's time; among equal times the shorter key, then its text, decides."""
     entity = pd.factorize(pd.Series(coded.texts[layout.entity], dtype="object"))[0]
     keys = pd.Series(coded.texts[layout.name], dtype="object").fillna("").astype(str)
     rank = pd.factorize(keys, sort=True)[0]
@@ -188,11 +187,14 @@ def pair_up(coded: Coded, layout: Layout, states: tuple[str, ...]) -> Pairs:
 
 def _by_state(state: Ints, bounds: Mapping[int, tuple[float, float]]) -> tuple[Floats, Floats]:
     keys = pd.Series(state)
-    low = keys.map({key: value[0] for key, value in bounds.items()}).to_numpy(np.float64)
-    return low, keys.map({key: value[1] for key, value in bounds.items()}).to_numpy(np.float64)
+    sides = (keys.map({key: value[side] for key, value in bounds.items()}) for side in (0, 1))
+    low, high = (np.asarray(side, np.float64) for side in sides)
+    return low, high
 
 
-def _blamed(rows: int, pairs: Pairs, broken: Mask, unsure: Mask, first: Ints, last: Ints) -> Mask:
+def _blamed(  # noqa: PLR0917
+    rows: int, pairs: Pairs, broken: Mask, unsure: Mask, first: Ints, last: Ints
+) -> Mask:
     """Return the rows that no pair acquits; a row that may begin or end a chain is not accused by one pair alone."""
     good, bad = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
     for side in (pairs.a, pairs.b):
@@ -205,7 +207,7 @@ def _blamed(rows: int, pairs: Pairs, broken: Mask, unsure: Mask, first: Ints, la
     ends = np.isin(pairs.state_b, last) & ~has_after[pairs.b]
     excused[pairs.a[begins]] = True
     excused[pairs.b[ends]] = True
-    held = (bad > 0) & (good == 0) & ~excused
+    held: Mask = (bad > 0) & (good == 0) & ~excused
     # What comes after an end, or before a beginning, is out of place.
     ended = broken & np.isin(pairs.state_a, last) & ~np.isin(pairs.state_b, last)
     alone = ended & ~has_after[pairs.b]
@@ -238,9 +240,7 @@ def learn_chain(coded: Coded, layout: Layout) -> Chain | None:
         if int(state) in often and high - low <= 1_000
     }
     gaps = {
-        state: two_tails(pairs.gap[pairs.state == state].astype(np.float64))
-        for state in often
-        if state not in constant
+        state: two_tails(pairs.gap[pairs.state == state].astype(np.float64)) for state in often if state not in constant
     }
     has_before, has_after = np.zeros(len(coded), np.bool_), np.zeros(len(coded), np.bool_)
     has_before[pairs.b], has_after[pairs.a] = True, True
@@ -277,7 +277,8 @@ def _restated(values: Mapping[str, Ints], states: tuple[str, ...], pairs: Pairs)
 def _usual(states: Ints, ends: Mask) -> Ints:
     """Return the states that begin (or end) more than a few chains."""
     found, counts = np.unique(states[ends], return_counts=True)
-    return found[counts >= max(2, 0.001 * ends.sum())]
+    often: Ints = found[counts >= max(2, 0.001 * ends.sum())]
+    return often
 
 
 def _steps(coded: Coded, pairs: Pairs, often: set[int]) -> dict[str, dict[int, tuple[float, float]]]:

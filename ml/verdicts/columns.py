@@ -175,7 +175,7 @@ def _encode_numbers(coded: Coded, column: Column, values: pd.Series) -> None:
         with np.errstate(invalid="ignore"):
             wrong |= np.abs(scaled - np.round(scaled)) > 1e-6 * np.maximum(1.0, np.abs(scaled) * 1e-6)
     if column.vocabulary is not None:
-        coded.codes[name] = np.where(null, NULL, column.vocabulary.get_indexer(numbers) + 2)
+        coded.codes[name] = np.where(null, NULL, column.vocabulary.get_indexer(pd.Index(numbers)) + 2)
         wrong |= coded.codes[name] == UNKNOWN
     coded.frame[name] = numbers
     coded.numbers[name], coded.nulls[name] = numbers, null
@@ -189,20 +189,22 @@ def _encode_texts(coded: Coded, column: Column, values: pd.Series) -> None:
     if len(texts) and not null.all():
         texts = texts.where(null, texts.astype(str))
     if column.vocabulary is not None:
-        codes = column.vocabulary.get_indexer(texts)
+        codes = column.vocabulary.get_indexer(pd.Index(texts))
         bad = (codes < 0) & ~null
     else:
         codes = np.zeros(len(texts), np.int64)
         bad = ~null & ~_shaped(texts, column)
     normalised = np.zeros(len(texts), np.bool_)
     if bad.any():
-        tidy = texts[bad].str.strip()
+        tidy: pd.Series = texts[bad].str.strip()
         if column.lower_only:
             tidy = tidy.str.lower()
         if column.vocabulary is not None:
-            again = column.vocabulary.get_indexer(tidy)
+            again = column.vocabulary.get_indexer(pd.Index(tidy))
             if (again < 0).any() and len(column.vocabulary.str.lower().unique()) == len(column.vocabulary):
-                again = np.where(again < 0, column.vocabulary.str.lower().get_indexer(tidy.str.lower()), again)
+                again = np.where(
+                    again < 0, column.vocabulary.str.lower().get_indexer(pd.Index(tidy.str.lower())), again
+                )
             good = again >= 0
             codes[bad] = again
             tidy = pd.Series(np.where(good, column.vocabulary[np.maximum(again, 0)], texts[bad]), index=tidy.index)

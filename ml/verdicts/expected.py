@@ -1,6 +1,6 @@
 """What a number should be, given the rest of its row: learned by boosted trees, judged by the tails of the residuals.
 
-What belongs here: plausibility of numbers that no single rule ties down. What does not: exact relations (``relations``).
+What belongs here: plausibility of numbers that no single rule ties down. What does not: exact ones (``relations``).
 A residual accuses the row, not the column: it is as far out where what it was predicted from is wrong.
 """
 
@@ -72,7 +72,9 @@ def learn_expected(coded: Coded, skip: set[str], *, seed: int = 0) -> Expected:
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    numbers = [name for name in coded.numbers if name not in coded.codes and not name.endswith("#") and name not in skip]
+    numbers = [
+        name for name in coded.numbers if name not in coded.codes and not name.endswith("#") and name not in skip
+    ]
     categories = tuple(name for name, codes in coded.codes.items() if 1 < len(np.unique(codes)) <= 32)
     random = np.random.default_rng(seed)
     models = {}

@@ -83,8 +83,10 @@ def learn_combinations(coded: Coded) -> Combinations:
             singles[name] = int((counts == 1).sum())
         whole.remove(min(whole, key=lambda name: singles[name]))
     every = marks(coded)
-    kept = tuple([*constant, *whole])
-    return Combinations(kept, np.unique(mixed([every[name] for name in kept])) if kept else np.empty(0, np.int64), pairs)
+    kept = (*constant, *whole)
+    return Combinations(
+        kept, np.unique(mixed([every[name] for name in kept])) if kept else np.empty(0, np.int64), pairs
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +246,8 @@ class Ranges:
 
 def learn_ranges(coded: Coded, skip: set[str]) -> Ranges:
     """Return the tails of number columns whose values are not few, those of ``skip`` left out."""
-    by, groups, pooled = {}, {}, {}
+    by, pooled = {}, {}
+    groups: dict[str, dict[int, TwoTails]] = {}
     for name, values in coded.numbers.items():
         there = np.isfinite(values)
         if name in coded.codes or name in skip or there.sum() < _GROUP or name.endswith("#"):

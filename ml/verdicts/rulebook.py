@@ -9,7 +9,7 @@ value is certain: form, a name of a column, a value that two others agree on, a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,11 +42,17 @@ _LOOSE = 2e-4
 #: The rate in a batch of which it is known that a column is wrong in places, and the checks that know it.
 _HARDER, _TELLING = 0.1, {"spread", "range", "expected", "numbers"}
 _HOUR_US = 3_600_000_000
+#: Rows that the sisters of a check stand for.
+_SISTERS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """What good rows of a table look like. ``muted`` checks were wrong too often about good rows."""
+    """What good rows of a table look like.
+
+    ``counts`` has, for each check, how many held-back good rows broke it of those that it looked at, ``most`` the most
+    at once, ``rates`` the share that is to be expected. ``muted`` checks were wrong too often.
+    """
 
     layout: Layout
     columns: dict[str, Column]
@@ -59,12 +65,11 @@ class Rulebook:
     lag: TwoTails
     chain: Chain | None
     muted: frozenset[str] = frozenset()
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     most: dict[str, int] = field(default_factory=dict)
 
-    def judge(
-        self, batch: pd.DataFrame, context: pd.DataFrame | None = None, doubted: Mask | None = None
-    ) -> Judged:
+    def judge(self, batch: pd.DataFrame, context: pd.DataFrame | None = None, doubted: Mask | None = None) -> Judged:
         """Return verdicts on ``batch``. ``context`` has rows that came lately, by which late ones are placed.
 
         ``doubted`` are rows of the context that were held back: they fill their place, and prove nothing.
@@ -88,7 +93,7 @@ class Rulebook:
         late, early = self._delays(coded, judged)
         held |= improbable | early
         held |= self._in_order(coded, context, doubted, judged, held | copies, late)
-        for name, normalised in coded.normalised.items():
+        for normalised in coded.normalised.values():
             changed |= normalised
         judged.late = late & ~held & ~copies
         judged.verdict[changed | mended | judged.late] = REPAIRED
@@ -106,7 +111,7 @@ class Rulebook:
 
     def _copies(self, coded: Coded, context: pd.DataFrame | None, judged: Judged) -> Mask:
         """Return the rows that are there already: by all their columns but the arrival, or by all but the key too."""
-        names = [name for name in (*self.columns, self.layout.time)]
+        names = [*self.columns, self.layout.time]
         before = 0
         frame = coded.frame
         if context is not None and len(context):
@@ -187,7 +192,7 @@ class Rulebook:
         early = self._note(judged, "early", (unusual & (lag <= 0)) | ~known)
         return late, early
 
-    def _in_order(
+    def _in_order(  # noqa: PLR0917
         self,
         coded: Coded,
         context: pd.DataFrame | None,
@@ -241,20 +246,40 @@ def learn(frame: pd.DataFrame, layout: Layout, *, batch_us: int = _HOUR_US) -> R
             looked[check] = looked.get(check, 0) + count
             broken[check] = broken.get(check, 0) + judged.broken[check]
             most[check] = max(most.get(check, 0), judged.broken[check])
-    families: dict[str, list[int]] = {}
-    for check, count in looked.items():
-        family = families.setdefault(check.split(":")[0], [0, 0])
-        family[0] += broken[check]
-        family[1] += count
-    rates = {}
-    for check, count in looked.items():
-        bad, rows = families[check.split(":")[0]]
-        # Sisters of a check say what it does that was not seen to be wrong yet.
-        prior, weight = (bad + 0.5) / (rows + 1), 20_000
-        rates[check] = (broken[check] + prior * weight) / (count + weight)
     muted = {check for check, count in looked.items() if broken[check] > max(1, _LOOSE * count)}
     muted -= {"late", "early", "copies", "key"}
-    return replace(_fit(frame, layout), muted=frozenset(muted), rates=rates, most=most)
+    counts = {check: (broken[check], count) for check, count in looked.items()}
+    book = replace(_fit(frame, layout), muted=frozenset(muted), counts=counts, most=most)
+    return pooled({"": book})[""]
+
+
+def pooled(books: Mapping[str, Rulebook]) -> dict[str, Rulebook]:
+    """Return the rulebooks with rates that rest on all of them: what a check's sisters on other tables and columns do.
+
+    A check that was never wrong about a few hundred good rows is then trusted as far as its kind has earned.
+    """
+    families: dict[str, list[int]] = {}
+    for book in books.values():
+        for check, (bad, rows) in book.counts.items():
+            if check in book.muted:
+                continue
+            family = families.setdefault(_family(check), [0, 0])
+            family[0] += bad
+            family[1] += rows
+    found = {}
+    for name, book in books.items():
+        rates = {}
+        for check, (bad, rows) in book.counts.items():
+            of_family = families.get(_family(check), [0, 0])
+            prior = (of_family[0] + 0.5) / (of_family[1] + 1)
+            rates[check] = (bad + prior * _SISTERS) / (rows + _SISTERS)
+        found[name] = replace(book, rates=rates)
+    return found
+
+
+def _family(check: str) -> str:
+    parts = check.split(":")
+    return ":".join(parts[:2]) if parts[0] == "chain" else parts[0]
 
 
 def batches(

@@ -43,9 +43,7 @@ def align(frame: pd.DataFrame, columns: Mapping[str, Column], times: tuple[str, 
     wanted = [*columns, *times]
     lost = [name for name in wanted if name not in frame.columns]
     extra = [str(name) for name in frame.columns if name not in wanted]
-    likely = {
-        old: [new for new in extra if _like(frame[new], columns.get(old))] for old in lost if len(frame)
-    }
+    likely = {old: [new for new in extra if _like(frame[new], columns.get(old))] for old in lost if len(frame)}
     renamed = {
         found[0]: old
         for old, found in likely.items()
@@ -55,12 +53,10 @@ def align(frame: pd.DataFrame, columns: Mapping[str, Column], times: tuple[str, 
     for name in lost:
         if name not in aligned.columns:
             empty = np.datetime64("NaT", "us") if name in times else None
-            aligned[name] = pd.Series([empty] * len(frame), index=aligned.index, dtype="datetime64[us]" if name in times else "object")
-    retyped = tuple(
-        name
-        for name, column in columns.items()
-        if name not in lost and not _typed(frame[name], column)
-    )
+            aligned[name] = pd.Series(
+                [empty] * len(frame), index=aligned.index, dtype="datetime64[us]" if name in times else "object"
+            )
+    retyped = tuple(name for name, column in columns.items() if name not in lost and not _typed(frame[name], column))
     return Alignment(
         aligned[wanted],
         renamed,
@@ -75,7 +71,9 @@ def _typed(values: pd.Series, column: Column) -> bool:
     numeric = pd.api.types.is_numeric_dtype(values)
     if column.kind == "number":
         # A batch of text where every value is text is another type; single texts among numbers are wrong values.
-        return numeric or not values.dropna().map(lambda value: isinstance(value, str)).all() or values.isna().all()
+        return (
+            numeric or bool(values.isna().all()) or not values.dropna().map(lambda value: isinstance(value, str)).all()
+        )
     return not numeric or bool(values.isna().all())
 
 
@@ -83,7 +81,9 @@ def _like(values: pd.Series, column: Column | None) -> bool:
     """Return whether ``values`` could be the learned column's."""
     if column is None:
         return pd.api.types.is_datetime64_any_dtype(values)
-    if pd.api.types.is_datetime64_any_dtype(values) or (column.kind == "number") != pd.api.types.is_numeric_dtype(values):
+    if pd.api.types.is_datetime64_any_dtype(values) or (column.kind == "number") != pd.api.types.is_numeric_dtype(
+        values
+    ):
         return False
     null = values.isna().to_numpy()
     if null.all() or (null.any() and not column.nullable):

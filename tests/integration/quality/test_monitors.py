@@ -43,8 +43,8 @@ def watched(own_warehouse: WarehouseResource) -> WarehouseResource:
     own_warehouse.command("CREATE DATABASE IF NOT EXISTS marts")
     own_warehouse.command("DROP TABLE IF EXISTS marts.watched SYNC")
     own_warehouse.command(
-        "CREATE TABLE marts.watched (kind LowCardinality(String), amount Nullable(Float64), came_at DateTime64(3, 'UTC')) "
-        "ENGINE = MergeTree ORDER BY came_at"
+        "CREATE TABLE marts.watched (kind LowCardinality(String), amount Nullable(Float64), "
+        "came_at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY came_at"
     )
     for table in (hours.HOURS, hours.REFERENCES):
         own_warehouse.command(f"TRUNCATE TABLE {table}")
@@ -71,7 +71,9 @@ def test_the_warehouse_measures_what_arrays_do(watched: WarehouseResource) -> No
     by = hours.learn_references(watched, TABLE, hours.columns_of(watched, TABLE))
     hour = int(begin.timestamp()) // 3600
     ours = hours.measure_hours(watched, TABLE, by, hour, hour)[hour]
-    frame = watched.query_arrow("SELECT kind::String AS kind, amount, came_at FROM marts.watched ORDER BY came_at").to_pandas()
+    frame = watched.query_arrow(
+        "SELECT kind::String AS kind, amount, came_at FROM marts.watched ORDER BY came_at"
+    ).to_pandas()
     frame = frame.iloc[:120]
     arrival = frame["came_at"].dt.tz_convert(None).to_numpy("datetime64[us]").view(np.int64)
     theirs = measure(frame, by, arrival, (hour * 3_600_000_000, (hour + 1) * 3_600_000_000))
