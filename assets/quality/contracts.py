@@ -79,28 +79,22 @@ def _suite(layer: str, model: Mapping[str, Any], homes: Mapping[str, str], *, vi
     if view and any(column["name"] == "appended_at" for column in columns):
         # A view parses what it reads, and is read whole by dbt's own tests in each build.
         suite |= {"on_report": True, "where": "appended_at >= now() - INTERVAL 7 DAY"}
+    by_severity: dict[str, Expectations] = {}
+    for (_, severity), expectations in sorted(checks.items(), key=lambda item: _KINDS.index(item[0][0])):
+        by_severity.setdefault(severity, []).extend(expectations)
+    # One check a severity: each check is an event in every run, and the pages show expectations one by one.
     suite["checks"] = [
-        {
-            "name": f"contract_{kind}" + ("_warn" if severity == "WARN" and kind != "types" else ""),
-            "severity": severity,
-            "description": _WORDS[kind],
-            "expectations": expectations,
-        }
-        for (kind, severity), expectations in sorted(checks.items(), key=lambda item: list(_WORDS).index(item[0][0]))
+        {"name": name, "severity": severity, "description": words, "expectations": by_severity[severity]}
+        for severity, name, words in (
+            ("ERROR", "contract", "What dbt's contract promises holds: columns, keys, values, references."),
+            ("WARN", "contract_hints", "What dbt only warns of holds, and types are those of the contract."),
+        )
+        if severity in by_severity
     ]
     return suite
 
 
-_WORDS = {
-    "columns": "The columns are those of dbt's contract.",
-    "types": "Their types are those of dbt's contract.",
-    "nulls": "What is never null is not.",
-    "unique": "Keys are unique.",
-    "values": "Values are those that are accepted.",
-    "ranges": "Numbers lie in their ranges, and what is said to hold holds.",
-    "references": "What is referred to is there.",
-    "empty": "There is no row.",
-}
+_KINDS = ("columns", "types", "nulls", "unique", "values", "ranges", "references", "empty")
 
 
 def _expectations(

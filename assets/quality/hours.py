@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from assets.quality.pushdown import quoted
-from ml.monitors.measures import BINS, VALUES, Measures, Reference
+from ml.monitors.types import BINS, VALUES, Measures, Reference
 
 HOURS, REFERENCES = "quality.monitor_hours", "quality.monitor_references"
 #: Hours that are looked back at, at most: what is usual changes, and a first run must end.

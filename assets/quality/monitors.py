@@ -14,7 +14,7 @@ import dagster as dg
 from assets.permanent import no_retry_of_permanent
 from assets.quality import hours
 from assets.quality.hours import Monitored, monitored
-from ml.monitors.measures import Measures
+from ml.monitors.types import Measures
 from resources.warehouse import WarehouseResource
 
 MONITORS = dg.AssetKey(["quality", "monitors"])

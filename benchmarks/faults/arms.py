@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from benchmarks.faults.inject import HOUR_US, Batch
 from benchmarks.faults.stream import LAYOUT
 from ml.monitors import baseline
-from ml.monitors.measures import Reference, measure, reference
-from ml.monitors.rounds import alarms, count_p
+from ml.monitors.measures import measure, reference
+from ml.monitors.rounds import alarms, combined, count_p
+from ml.monitors.types import Reference
 from ml.verdicts import rulebook
 from ml.verdicts.columns import Column, encode, learn_column, micros
 from ml.verdicts.schema import align
@@ -25,6 +26,8 @@ from ml.verdicts.types import COLLAPSED, QUARANTINED, SERVED, Judged, Mask
 
 Tables = Mapping[str, pd.DataFrame]
 _HELD = "__held"
+#: Kinds of checks that are one check a table: they are about several columns at once.
+_TOGETHER = frozenset({"together", "implied", "numbers"})
 
 
 @dataclass(slots=True)
@@ -92,12 +95,14 @@ class Ours:
         for batch in batches:
             book = self.books[batch.table]
             one = judged[batch.table] = book.judge(batch.frame, *self._context(batch))
+            counted = {}
             for check, looked in one.looked.items():
                 if check in one.hard:
                     hard.add(f"{batch.table}/{check}")
                 elif check not in book.muted:
                     rate, most = book.rates.get(check, 1e-5), book.most.get(check, 0)
-                    p[f"{batch.table}/{check}"] = count_p(one.broken[check], looked, rate, most)
+                    counted[check] = count_p(one.broken[check], looked, rate, most)
+            p |= {f"{batch.table}/{check}": value for check, value in combined(counted, _TOGETHER).items()}
             bounds = (batch.hour * HOUR_US, (batch.hour + 1) * HOUR_US)
             measures = measure(batch.frame, self._references[batch.table], micros(batch.frame[LAYOUT.arrival]), bounds)
             for check, value in self._baselines[batch.table].p(batch.hour, measures).items():

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.monitors.measures import Measures
 from ml.monitors.tails import UpperTail, upper_tail
+from ml.monitors.types import Measures
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -35,6 +35,22 @@ def alarms(p: Mapping[str, float], *, rounds_per_day: float = 24.0, budget: floa
     return {name for name, value in zip(names, q, strict=True) if value <= rate}
 
 
+def combined(p: Mapping[str, float], families: frozenset[str]) -> dict[str, float]:
+    """Return ``p`` with the checks of each of ``families`` (``family:column``) as one, by Bonferroni.
+
+    One odd row breaks relations of many columns at once: that is one alarm, not one a column.
+    """
+    found: dict[str, float] = {}
+    members: dict[str, list[float]] = {}
+    for name, value in p.items():
+        family = name.split(":", 1)[0]
+        if family in families:
+            members.setdefault(family, []).append(value)
+        else:
+            found[name] = value
+    return found | {family: min(1.0, len(values) * min(values)) for family, values in members.items()}
+
+
 def count_p(broken: int, looked: int, rate: float, most: int) -> float:
     """Return how likely good rows break a check ``broken`` times or more.
 

@@ -66,7 +66,7 @@ class Chain:
     constant_gaps: Mapping[int, tuple[float, float]]
     gaps: Mapping[int, TwoTails]
     spans: Mapping[str, Mapping[int, float]]
-    runs: Mapping[str, int] = field(default_factory=dict)
+    runs: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     jumps: Mapping[str, Mapping[int, TwoTails]] = field(default_factory=dict)
 
     def look(self, coded: Coded, doubtful: Mask, before: int = 0) -> Seen:
@@ -82,7 +82,7 @@ class Chain:
         held = _blamed(len(coded), pairs, broken, unsure, self.first, self.last)
         span_rows = np.zeros(len(coded), np.bool_)
         span_rows[pairs.b[spans]] = True
-        runs = {name: self._run(coded, pairs, name, most) for name, most in self.runs.items()}
+        runs = {name: self._run(coded, pairs, name, *limits) for name, limits in self.runs.items()}
         paired = np.zeros(len(coded), np.bool_)
         fits = ~broken & ~unsure & ~hole
         paired[pairs.a[fits]] = paired[pairs.b[fits]] = True
@@ -157,10 +157,13 @@ class Chain:
         """Return the numbers that never fall in long chains: their level says nothing."""
         return {name for name in self.jumps if any(high == np.inf for _, high in self.steps.get(name, {}).values())}
 
-    def _run(self, coded: Coded, pairs: Pairs, name: str, most: int) -> Mask:
-        """Return the rows of runs of equal values that are longer than ``most``, each run's first row apart."""
+    def _run(self, coded: Coded, pairs: Pairs, name: str, most: int, usual: float) -> Mask:
+        """Return the rows of runs of equal values that are longer than ``most``, each run's first row apart.
+
+        The ``usual`` value is left out: what is idle is so for hours.
+        """
         values = coded.numbers[name]
-        same = values[pairs.a] == values[pairs.b]
+        same = (values[pairs.a] == values[pairs.b]) & (values[pairs.a] != usual)
         # A run goes on while pairs are equal and share a row.
         starts = ~same | np.concatenate([[True], pairs.a[1:] != pairs.b[:-1]])
         run = np.cumsum(starts)
@@ -316,8 +319,8 @@ def _span_units(coded: Coded, pairs: Pairs, often: set[int]) -> dict[str, dict[i
     return found
 
 
-def _longest_runs(coded: Coded, pairs: Pairs) -> dict[str, int]:
-    """Return, for numbers of long chains, the count of equal neighbours in a row that does not happen by chance."""
+def _longest_runs(coded: Coded, pairs: Pairs) -> dict[str, tuple[int, float]]:
+    """Return, for numbers of long chains, how many equal neighbours in a row are not by chance, and the usual value."""
     entities = len(coded) - len(pairs.a)
     if entities <= 0 or len(coded) / entities < 50:
         return {}
@@ -328,12 +331,14 @@ def _longest_runs(coded: Coded, pairs: Pairs) -> dict[str, int]:
         there = np.isfinite(values[pairs.a]) & np.isfinite(values[pairs.b])
         if there.sum() < _PAIRS:
             continue
-        same = there & (values[pairs.a] == values[pairs.b])
+        often, times = np.unique(values[np.isfinite(values)], return_counts=True)
+        usual = float(often[np.argmax(times)])
+        same = there & (values[pairs.a] == values[pairs.b]) & (values[pairs.a] != usual)
         share = float((same.sum() + 1) / (there.sum() + 2))
         starts = ~same | np.concatenate([[True], pairs.a[1:] != pairs.b[:-1]])
         longest = int(np.bincount(np.cumsum(starts), weights=same).max())
         if share < 0.5:
-            found[name] = max(int(np.ceil(np.log(_RUN) / np.log(share))), longest + 1)
+            found[name] = (max(int(np.ceil(np.log(_RUN) / np.log(share))), longest + 1), usual)
     return found
 
 

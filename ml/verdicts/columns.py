@@ -89,7 +89,7 @@ def learn_column(name: str, values: pd.Series) -> Column:
     sample = there if len(there) <= _SAMPLE else there.iloc[:: -(-len(there) // _SAMPLE)]
     if pd.api.types.is_numeric_dtype(values):
         numbers = sample.to_numpy(np.float64)
-        few = there.nunique() <= _VALUES and closed(pd.factorize(there)[0])
+        few = there.nunique() <= _VALUES and not _counts(there) and closed(pd.factorize(there)[0])
         vocabulary = pd.Index(np.sort(there.astype(np.float64).unique())) if few and len(there) else None
         return Column(
             name,
@@ -110,6 +110,12 @@ def learn_column(name: str, values: pd.Series) -> Column:
     if closed(pd.factorize(shapes)[0], limit=10 * UNSEEN):
         return Column(name, "text", nullable, patterns=frozenset(shapes), exact=exact, lower_only=lower_only)
     return Column(name, "text", nullable, lower_only=lower_only)
+
+
+def _counts(numbers: pd.Series) -> bool:
+    """Return whether the values are a run of whole numbers: a count has no last value, a code of a few may have."""
+    values = np.sort(numbers.unique().astype(np.float64))
+    return len(values) > 4 and bool((np.diff(values) == 1).all())
 
 
 def _decimals(numbers: Floats) -> int | None:

@@ -20,6 +20,8 @@ from ml.verdicts.types import Floats, Ints, Mask
 
 _SAMPLE = 60_000
 _GROUP = 300
+#: Rows of an entity from which on its rows are a history, and changes of a state in it that say when it may change.
+_LONG, _CHANGES = 50, 30
 
 
 def mixed(columns: list[Ints]) -> Ints:
@@ -64,10 +66,15 @@ class Combinations:
         return found
 
 
-def learn_combinations(coded: Coded) -> Combinations:
-    """Return the combinations of good rows; columns that make them too many are left to pairs."""
-    values = {name: codes for name, codes in marks(coded).items() if codes.min() != codes.max()}
-    constant = [name for name in marks(coded) if name not in values]
+def learn_combinations(coded: Coded, entity: str) -> Combinations:
+    """Return the combinations of good rows; columns that make them too many are left to pairs.
+
+    A state that hardly ever changed is left out: that one disk of three wore out does not say which disks may.
+    """
+    sticky = _sticky(coded, entity)
+    every = {name: codes for name, codes in marks(coded).items() if name not in sticky}
+    values = {name: codes for name, codes in every.items() if codes.min() != codes.max()}
+    constant = [name for name in every if name not in values]
     names = sorted(values, key=lambda name: len(np.unique(values[name])))
     pairs = {}
     for a, b in combinations(names, 2):
@@ -82,11 +89,24 @@ def learn_combinations(coded: Coded) -> Combinations:
             counts = np.unique(mixed(rest), return_counts=True)[1] if rest else np.array([2])
             singles[name] = int((counts == 1).sum())
         whole.remove(min(whole, key=lambda name: singles[name]))
-    every = marks(coded)
     kept = (*constant, *whole)
     return Combinations(
         kept, np.unique(mixed([every[name] for name in kept])) if kept else np.empty(0, np.int64), pairs
     )
+
+
+def _sticky(coded: Coded, entity: str) -> set[str]:
+    """Return the marks that change within an entity, but so seldom that hardly anything is known of when."""
+    order = np.lexsort((coded.time, pd.factorize(pd.Series(coded.texts[entity], dtype="object"))[0]))
+    same = coded.texts[entity][order][1:] == coded.texts[entity][order][:-1]
+    if same.mean() < 1 - 1 / _LONG:
+        return set()
+    found = set()
+    for name, codes in marks(coded).items():
+        changes = int((same & (codes[order][1:] != codes[order][:-1])).sum())
+        if 0 < changes < _CHANGES:
+            found.add(name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,7 +302,7 @@ def _fit(frame: pd.DataFrame, layout: Layout) -> Rulebook:
     return Rulebook(
         layout,
         columns,
-        learn_combinations(coded),
+        learn_combinations(coded, layout.entity),
         learn_functions(coded),
         learn_numbers(coded, counters),
         learn_ranges(coded, counters),

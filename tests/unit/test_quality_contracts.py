@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -44,20 +45,35 @@ def models(tmp_path: Path) -> Path:
     return folder
 
 
+ORDER = (
+    "expect_table_columns_to_match_set",
+    "expect_column_values_to_not_be_null",
+    "expect_column_values_to_be_unique",
+    "expect_compound_columns_to_be_unique",
+)
+
+
+def _place(one: dict[str, Any]) -> tuple[int, str]:
+    place = ORDER.index(one["type"]) if one["type"] in ORDER else len(ORDER)
+    query = one["kwargs"].get("unexpected_rows_query", "")
+    return place, "a" if "'open'" in query else "c" if "customers" in query else "b"
+
+
 def test_each_dbt_test_becomes_an_expectation(models: Path) -> None:
     suite = suites_of(models)["marts_orders.yml"]
-    checks = {check["name"]: check for check in suite["checks"]}
-    assert checks["contract_columns"]["expectations"][0]["kwargs"]["exact_match"] is True
-    assert checks["contract_ranges_warn"]["severity"] == "WARN"
-    assert len(checks["contract_unique"]["expectations"]) == 2
-    (values,) = checks["contract_values"]["expectations"]
+    promised, hinted = suite["checks"]
+    assert (promised["severity"], hinted["severity"]) == ("ERROR", "WARN")
+    columns, null, unique, keys, values, holds, related = sorted(promised["expectations"], key=_place)
+    assert columns["kwargs"]["exact_match"] is True
+    assert null["kwargs"] == unique["kwargs"] == {"column": "id"}
+    assert keys["kwargs"] == {"column_list": ["id", "state"]}
+    assert holds["because"] == "amount >= 0"
     assert "(id != '') AND (toString(state) NOT IN ('open', 'it\\'s'))" in values["kwargs"]["unexpected_rows_query"]
-    (related,) = checks["contract_references"]["expectations"]
     assert "NOT IN (SELECT id FROM marts.customers)" in related["kwargs"]["unexpected_rows_query"]
-    assert set(checks) == {
-        "contract_columns", "contract_types", "contract_nulls", "contract_unique", "contract_values",
-        "contract_ranges", "contract_ranges_warn", "contract_references",
-    }  # fmt: skip
+    assert [one["type"] for one in hinted["expectations"]] == [
+        "expect_column_values_to_be_of_type",
+        "expect_column_values_to_be_between",
+    ]
 
 
 def test_edits_of_a_person_survive(models: Path, tmp_path: Path) -> None:
@@ -65,15 +81,13 @@ def test_edits_of_a_person_survive(models: Path, tmp_path: Path) -> None:
     assert contracts.write(folder, models) == ["marts_orders.yml"]
     assert contracts.write(folder, models) == [], "nothing changed"
     content = yaml.safe_load((folder / "marts_orders.yml").read_text())
-    content["off"] = ["contract_types"]
-    nulls = next(check for check in content["checks"] if check["name"] == "contract_nulls")
-    nulls |= {"edited": True, "severity": "WARN"}
+    content["off"] = ["contract_hints"]
+    content["checks"][0] |= {"edited": True, "severity": "WARN"}
     (folder / "marts_orders.yml").write_text(yaml.safe_dump(content))
     contracts.write(folder, models)
     (suite,) = catalogue.suites(folder)
     checks = {check.name: check for check in suite.checks}
-    assert checks["expect_contract_nulls"].severity == "WARN"
-    assert "expect_contract_types" not in checks
+    assert {name: check.severity for name, check in checks.items()} == {"expect_contract": "WARN"}
 
 
 def test_a_reference_to_nothing_is_refused(models: Path) -> None:
@@ -92,6 +106,6 @@ def test_the_files_are_those_of_the_project(tmp_path: Path) -> None:
 def test_contracts_and_written_suites_are_one_a_table() -> None:
     every = {suite.asset: suite for suite in catalogue.every()}
     names = {check.name for check in every["marts/fct_sagas"].checks}
-    assert {"expect_volume", "expect_contract_unique"} <= names
+    assert {"expect_volume", "expect_contract"} <= names
     assert "marts/kpi_hourly" in every
     assert not any(check.blocking for suite in catalogue.suites(catalogue.CONTRACTS) for check in suite.checks)

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from ml.monitors import baseline
-from ml.monitors.measures import Measures, Reference, measure, reference
-from ml.monitors.rounds import alarms, count_p, discovery_rate
+from ml.monitors.measures import measure, reference
+from ml.monitors.rounds import alarms, combined, count_p, discovery_rate
 from ml.monitors.tails import two_tails, upper_tail
+from ml.monitors.types import Measures, Reference
 
 
 def test_a_tail_keeps_its_promise_beyond_the_sample() -> None:
@@ -88,6 +89,7 @@ def test_measures_count_by_bin_and_survive_json() -> None:
 def test_the_rate_of_a_round_follows_from_the_budget() -> None:
     assert discovery_rate(240, rounds_per_day=24) == pytest.approx(0.005)
     assert alarms({}) == set()
+    assert combined({"a:x": 0.01, "a:y": 0.5, "b": 0.3}, frozenset({"a"})) == {"a": 0.02, "b": 0.3}
     assert alarms({"a": 1e-9, **{f"b{n}": 0.5 for n in range(99)}}) == {"a"}
     assert count_p(2, 1_000, 1e-6, 2) == 1.0
     assert count_p(3, 1_000, 1e-6, 2) < 1e-9
