@@ -180,6 +180,10 @@ class Faulty:
                 if not len(rows):
                     break
                 rows = apply(edit, rows, window, column, self._random)
+        if any(edit.verb == "duplicate" for edit, _ in edits):
+            # Of equal rows the first to come is the one that stands, whichever it was.
+            rows = rows.sort_values(LAYOUT.arrival, kind="stable")
+            rows[COPY] = rows[ORIGIN].duplicated()
         kept = rows[~rows[COPY]]
         same = np.zeros(len(places), np.bool_)
         if len(kept) == len(before) and len(rows) == len(before):

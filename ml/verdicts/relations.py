@@ -96,13 +96,13 @@ def learn_combinations(coded: Coded, entity: str) -> Combinations:
 
 
 def _sticky(coded: Coded, entity: str) -> set[str]:
-    """Return the marks that change within an entity, but so seldom that hardly anything is known of when."""
+    """Return the categories that change within an entity, but so seldom that hardly anything is known of when."""
     order = np.lexsort((coded.time, pd.factorize(pd.Series(coded.texts[entity], dtype="object"))[0]))
     same = coded.texts[entity][order][1:] == coded.texts[entity][order][:-1]
     if same.mean() < 1 - 1 / _LONG:
         return set()
     found = set()
-    for name, codes in marks(coded).items():
+    for name, codes in coded.codes.items():
         changes = int((same & (codes[order][1:] != codes[order][:-1])).sum())
         if 0 < changes < _CHANGES:
             found.add(name)
@@ -329,3 +329,35 @@ class Content:
 def learn_content(frame: pd.DataFrame, names: list[str]) -> Content:
     """Return the rule of unique content, empty where good rows repeat one more often than :data:`UNSEEN`."""
     return Content(tuple(names) if frame.duplicated(names).mean() <= UNSEEN else ())
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Where a column is mostly filled: by the values of one category, or (no category) everywhere or nowhere."""
+
+    by: str
+    filled: Ints
+    anywhere: bool
+
+    def expected(self, coded: Coded) -> Mask:
+        """Return the rows in which the column should not be null."""
+        if not self.by:
+            return np.full(len(coded), self.anywhere)
+        return np.isin(coded.codes[self.by], self.filled)
+
+
+def learn_presence(coded: Coded) -> dict[str, Presence]:
+    """Return, for each column, the category that tells best where it is filled."""
+    found = {}
+    for name, null in coded.nulls.items():
+        best, chosen = float(min(null.mean(), 1 - null.mean())), Presence("", np.empty(0, np.int64), null.mean() < 0.5)
+        for by, codes in coded.codes.items():
+            if by == name or best == 0:
+                continue
+            counts = np.bincount(codes)
+            share = np.bincount(codes, null) / np.maximum(1, counts)
+            wrong = float((np.minimum(share, 1 - share) * counts).sum() / len(codes))
+            if wrong < best:
+                best, chosen = wrong, Presence(by, np.flatnonzero((share < 0.5) & (counts > 0)), False)
+        found[name] = chosen
+    return found

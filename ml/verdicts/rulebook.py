@@ -25,11 +25,13 @@ from ml.verdicts.relations import (
     Content,
     Functions,
     Numbers,
+    Presence,
     Ranges,
     learn_combinations,
     learn_content,
     learn_functions,
     learn_numbers,
+    learn_presence,
     learn_ranges,
 )
 from ml.verdicts.schema import align
@@ -61,6 +63,7 @@ class Rulebook:
     numbers: Numbers
     ranges: Ranges
     expected: Expected
+    presence: Mapping[str, Presence]
     content: Content
     lag: TwoTails
     chain: Chain | None
@@ -89,6 +92,9 @@ class Rulebook:
                 changed |= aligned.frame[name].notna().to_numpy()
         copies = self._copies(coded, context, judged)
         held, mended = self._by_itself(coded, judged)
+        for name in aligned.lost:
+            if name in self.presence:
+                held |= self.presence[name].expected(coded)
         improbable = self._improbable(coded, judged)
         late, early = self._delays(coded, judged)
         held |= improbable | early
@@ -307,6 +313,7 @@ def _fit(frame: pd.DataFrame, layout: Layout) -> Rulebook:
         learn_numbers(coded, counters),
         learn_ranges(coded, counters),
         learn_expected(coded, counters),
+        learn_presence(coded),
         learn_content(coded.frame, [name for name in (*names, layout.time) if name != layout.name]),
         two_tails((coded.arrival - coded.time) / 1e6),
         chain,
