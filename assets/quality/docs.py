@@ -104,7 +104,8 @@ def _gx_result(checks: Sequence[CheckOutcome], name: str, run: Any, version: str
             exception_info={
                 "raised_exception": bool(outcome.error),
                 "exception_message": outcome.error or None,
-                "exception_traceback": None,
+                # The page of an expectation that could not be evaluated renders this, and fails on nothing.
+                "exception_traceback": outcome.error,
             },
         )
 

@@ -6,6 +6,7 @@ What belongs here: the SQL of each expectation and its execution. What does not:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -101,8 +102,13 @@ def _observe(
             except WarehouseUnavailable:
                 raise
             except WarehouseError as error:
-                seen[id(expectation)] = Observed(error=f"the warehouse refuses its query: {str(error)[:300]}")
+                seen[id(expectation)] = Observed(error=f"the warehouse refuses its query: {_said(error)}")
     return seen
+
+
+def _said(error: WarehouseError) -> str:
+    """Return what the warehouse said, without where it is: it goes on a page that others read."""
+    return re.sub(r"\s*\(?(?:for url )?https?://[^\s)]*\)?", "", str(error))[:300]
 
 
 def _ask(
