@@ -22,7 +22,7 @@ from ml.verdicts.columns import micros
 from ml.verdicts.types import COLLAPSED, QUARANTINED, REPAIRED, Judged, Mask
 
 NAMES = ("ours", "rules", "nothing")
-#: How much wider than what was seen the rules' bounds are: the best of 0, 0.1, 0.3, 1 and 3 on the developers' stream.
+#: How much wider than what was seen the rules' bounds are: the best of 0, 0.1, 0.3, 1 and 3 on a developers' stream.
 MARGIN = 1.0
 
 
