@@ -147,7 +147,7 @@ class RegistryResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         client = self.client()
         from mlflow.exceptions import MlflowException
 
-        # One look: a search costs six times as much, and services look every few seconds.
+        # One query: a search makes several, and services look every few seconds beside their work.
         try:
             found = client.get_model_version_by_alias(name, alias)
         except MlflowException as error:
