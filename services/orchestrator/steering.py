@@ -14,7 +14,8 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Annotated, Final, Literal
 
 from prometheus_client.metrics_core import Metric
@@ -81,6 +82,19 @@ class TurnAnswer(BaseModel):
     ms: float = Field(description="Milliseconds to wait: for the answer, or until it asks again.")
     because: str
     ticket: int | None = Field(description="Names the attempt that is to be sent; its end is told with it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """An attempt that a saga would make, as :class:`Asked`; ``left`` is in seconds."""
+
+    participant: str
+    saga_id: str
+    left: float
+    attempts: int = 0
+    asked: int = 0
+    then: Sequence[str] = ()
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,66 +178,48 @@ class Turns(Collector):
         self._held: dict[str, dict[int, asyncio.Future[None]]] = {}
         self.given: Counter[str] = Counter()
 
-    def ask(
-        self,
-        participant: str,
-        saga_id: str,
-        *,
-        left: float,
-        attempts: int,
-        asked: int,
-        then: Sequence[str],
-        step: str = "",
-    ) -> Turn:
-        """Return the next move of a saga with ``left`` seconds; raises TooManyParticipants."""
-        now = self._clock()
-        for name in (participant, *then):
+    def ask(self, coming: Coming) -> Turn:
+        """Return the next move of a saga; raises TooManyParticipants."""
+        now, participant, left = self._clock(), coming.participant, coming.left
+        for name in (participant, *coming.then):
             self._know(name)
         steering = self._steering
         move: Move = steering.decide(
-            participant, hash(saga_id), now, deadline=now + left, attempts=attempts, asked=asked, then=then
+            participant,
+            hash(coming.saga_id),
+            now,
+            deadline=now + left,
+            attempts=coming.attempts,
+            asked=coming.asked,
+            then=coming.then,
         )
         self.given[move.what] += 1
         if move.what != "send":
             return Turn(move.what, move.seconds, move.because, None)
         ticket = steering.sent(participant, now, left)
-        learned = self._timeouts.began(participant, step, ticket, now)
+        learned = self._timeouts.began(participant, coming.step, ticket, now)
         health = steering.health[participant]
         is_well = health.success >= WELL and health.stretch <= LONGER
         seconds = min(learned, left) if learned is not None and is_well else move.seconds
         return Turn("send", seconds, move.because, ticket)
 
-    async def ask_and_wait(
-        self,
-        participant: str,
-        saga_id: str,
-        *,
-        left: float,
-        attempts: int,
-        asked: int,
-        then: Sequence[str],
-        step: str = "",
-        hold: float,
-        is_gone: Callable[[], Awaitable[bool]],
-    ) -> Turn | None:
+    async def ask_and_wait(self, coming: Coming, *, hold: float, is_gone: Callable[[], Awaitable[bool]]) -> Turn | None:
         """Return the next move of a saga, as :meth:`ask`; where it would wait, hold it for up to ``hold`` seconds.
 
         A saga that is held is called as soon as there is a place for it. None: whoever asked is gone, and so is the
         saga's place in line.
         """
-        began = self._clock()
-        while True:
+        began, participant, saga = self._clock(), coming.participant, hash(coming.saga_id)
+        for asked in count(coming.asked):
             waited = self._clock() - began
-            turn = self.ask(
-                participant, saga_id, left=left - waited, attempts=attempts, asked=asked, then=then, step=step
-            )
+            turn = self.ask(replace(coming, left=coming.left - waited, asked=asked))
             if turn.move != "wait" or waited >= hold or self.held >= MOST_HELD:
                 return turn
-            await self._call(participant, hash(saga_id), min(turn.seconds, hold - waited))
+            await self._call(participant, saga, min(turn.seconds, hold - waited))
             if await is_gone():
-                self._steering.leave(participant, hash(saga_id))
-                return None
-            asked += 1
+                self._steering.leave(participant, saga)
+                break
+        return None
 
     @property
     def held(self) -> int:

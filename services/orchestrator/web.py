@@ -34,7 +34,7 @@ from services.orchestrator.live import Live
 from services.orchestrator.past import Past
 from services.orchestrator.ranking import MAX_BODY_BYTES, Busy, Failed, Ranker, RootCauseAnswer
 from services.orchestrator.standing import Keeper
-from services.orchestrator.steering import Asked, TooManyParticipants, TurnAnswer, Turns
+from services.orchestrator.steering import Asked, Coming, TooManyParticipants, TurnAnswer, Turns
 from services.orchestrator.suspects import suspects
 
 log = logging.getLogger("isthmus.orchestrator")
@@ -238,17 +238,16 @@ def application(
         if asked.participant is None:
             return Response(status_code=204)
         try:
-            turn = await turns.ask_and_wait(
+            coming = Coming(
                 asked.participant,
                 asked.saga_id,
-                left=asked.left_ms / 1000,
+                asked.left_ms / 1000,
                 attempts=asked.attempts,
                 asked=asked.asked,
                 then=asked.then,
                 step=asked.step,
-                hold=asked.hold_ms / 1000,
-                is_gone=request.is_disconnected,
             )
+            turn = await turns.ask_and_wait(coming, hold=asked.hold_ms / 1000, is_gone=request.is_disconnected)
         except TooManyParticipants as error:
             return problem(422, str(error))
         if turn is None:

@@ -11,7 +11,7 @@ import pytest
 from ml.timeouts.holdout import false_share
 from ml.timeouts.learning import History, learn
 from services.orchestrator.standing import InForce, Standing, Timeouts
-from services.orchestrator.steering import Turn, Turns
+from services.orchestrator.steering import Coming, Turn, Turns
 
 
 def history(seed: int, steps: int = 3_000) -> History:
@@ -40,7 +40,7 @@ def standing(timeouts: Timeouts) -> Standing:
 
 
 def ask(turns: Turns, saga: str = "o-1", step: str = "charge", **more: Any) -> Turn:
-    return turns.ask("payment", saga, **({"left": 60.0, "attempts": 0, "asked": 0, "then": (), "step": step} | more))
+    return turns.ask(Coming("payment", saga, **({"left": 60.0, "step": step} | more)))
 
 
 def test_a_known_step_has_the_learned_time_out_and_any_other_the_policys(timeouts: Timeouts) -> None:

@@ -14,7 +14,7 @@ from services.orchestrator import steering
 from services.orchestrator.live import Live
 from services.orchestrator.past import Past
 from services.orchestrator.standing import InForce, Keeper, Standing
-from services.orchestrator.steering import UNKNOWN, TooManyParticipants, Turns
+from services.orchestrator.steering import UNKNOWN, Coming, TooManyParticipants, Turns
 from services.orchestrator.web import application
 
 TOKEN = "a token of the tests"
@@ -35,7 +35,7 @@ def standing(timeout_ms: float) -> Standing:
 
 def asks(turns: Turns, participant: str = "payment", saga: str = "o-1", **more: Any) -> steering.Turn:
     given: dict[str, Any] = {"left": 60.0, "attempts": 0, "asked": 0, "then": ()} | more
-    return turns.ask(participant, saga, **given)
+    return turns.ask(Coming(participant, saga, **given))
 
 
 def test_the_policy_says_what_is_usual_and_a_new_one_is_heard() -> None:
@@ -152,9 +152,7 @@ class Desk:
         async def is_gone() -> bool:
             return saga in self.gone
 
-        return await self.turns.ask_and_wait(
-            "payment", saga, left=left, attempts=0, asked=0, then=(), hold=hold, is_gone=is_gone
-        )
+        return await self.turns.ask_and_wait(Coming("payment", saga, left), hold=hold, is_gone=is_gone)
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
