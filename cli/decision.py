@@ -103,8 +103,48 @@ def _checks(checks: list[dict[str, Any]]) -> Table:
     table = Table("asset", "check", "result", title="Rests on")
     for check in sorted(checks, key=lambda check: bool(check.get("passed"))):
         result = "[green]passed[/]" if check.get("passed") else "[red]failed[/]"
-        table.add_row(str(check.get("asset_key") or check.get("asset")), str(check.get("name")), result)
+        table.add_row(str(check.get("asset")), str(check.get("check")), result)
     return table
+
+
+@app.command()
+def refused(
+    days: Annotated[int, typer.Option(min=1, help="So many days back.")] = 30,
+    kind: Annotated[str, typer.Option(help="Only this kind, such as saga_policy.")] = "",
+) -> None:
+    """Show which decisions were refused because of which check, and when."""
+    from collections import Counter, defaultdict
+    from datetime import UTC, datetime, timedelta
+
+    from ml.decisions import Cause, cause_of
+
+    with explained():
+        from resources.decisions.refusals import read_refusals
+
+        since = datetime.now(UTC) - timedelta(days=days)
+        found = read_refusals(_store().warehouse, since=since, kind=kind)
+    if not found:
+        console.print(f"No decision was refused in {days} days.")
+        return
+    by_cause: dict[Cause, list[datetime]] = defaultdict(list)
+    subjects: dict[Cause, set[str]] = defaultdict(set)
+    for one in found:
+        causes = {cause_of(reason) for reason in one.reasons} or {Cause("", "", "by a person")}
+        for cause in causes:
+            by_cause[cause].append(one.at)
+            subjects[cause].add(f"{one.kind} {one.subject}")
+    table = Table("asset", "check", "how", "refused", "last (UTC)", "decisions", title=f"Refused in {days} days")
+    for cause, times in sorted(by_cause.items(), key=lambda item: -len(item[1])):
+        named = escape(", ".join(sorted(subjects[cause])[:4]))
+        last = f"{max(times):%Y-%m-%d %H:%M}"
+        table.add_row(cause.asset or "-", cause.check or "-", cause.how, str(len(times)), last, named)
+    console.print(table)
+    by_day = Counter(f"{one.at:%Y-%m-%d}" for one in found)
+    over_time = Table("day (UTC)", "refused", "")
+    most = max(by_day.values())
+    for day, count in sorted(by_day.items()):
+        over_time.add_row(day, str(count), "█" * max(1, round(30 * count / most)))
+    console.print(over_time)
 
 
 @app.command()

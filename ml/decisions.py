@@ -8,6 +8,7 @@ decision computes (``ml.policy`` for saga policies).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -240,3 +241,45 @@ def _span(age: timedelta) -> str:
 
 def _text(at: datetime | None) -> str | None:
     return at.isoformat() if at else None
+
+
+_CHECK = re.compile(
+    r"^(?P<asset>[\w.-]+(?:/[\w.-]+)*): check (?P<check>\w+) "
+    r"(?P<how>has no evaluation|failed|fails now|looked at|is older)"
+)
+_LANDED = re.compile(r"^(?P<asset>[\w.-]+(?:/[\w.-]+)*): (?P<what>was never|holds no landed|its newest data|no check)")
+_HOW = {
+    "has no evaluation": "not evaluated",
+    "failed": "failed",
+    "fails now": "failed",
+    "looked at": "outdated",
+    "is older": "outdated",
+}
+_WHAT = {
+    "was never": "not materialized",
+    "holds no landed": "age unknown",
+    "its newest data": "too old",
+    "no check": "nothing checks it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What refused a decision: a check of an asset, an asset's age, or (both empty) something else.
+
+    ``how`` is a word of a few: failed, not evaluated, outdated, too old, age unknown, not materialized, nothing checks
+    it, other.
+    """
+
+    asset: str
+    check: str
+    how: str
+
+
+def cause_of(reason: str) -> Cause:
+    """Return which check a reason of :func:`gate` speaks of; its details, which may quote values, are left out."""
+    if found := _CHECK.match(reason):
+        return Cause(found["asset"], found["check"], _HOW[found["how"]])
+    if found := _LANDED.match(reason):
+        return Cause(found["asset"], "", _WHAT[found["what"]])
+    return Cause("", "", "other")

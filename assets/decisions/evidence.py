@@ -60,12 +60,7 @@ def read_checks(instance: dg.DagsterInstance, blocking: Iterable[dg.AssetCheckKe
     These are the suites' checks at ERROR on the inputs and what lies upstream, and ``blocking``: the checks of the code
     location that are declared so, such as landing's and dbt's; and the comparison with a source that an input follows.
     """
-    required = {
-        check_key(suite, check): check.severity
-        for suite in suites()
-        if suite.asset in INPUTS + UPSTREAM
-        for check in suite.checks
-    }
+    required = of_suites(INPUTS + UPSTREAM)
     for key in blocking:
         if key.asset_key.to_user_string() in INPUTS + UPSTREAM:
             required.setdefault(key, "ERROR")
@@ -74,6 +69,14 @@ def read_checks(instance: dg.DagsterInstance, blocking: Iterable[dg.AssetCheckKe
     return tuple(
         _newest(instance, key, severity) for key, severity in sorted(required.items(), key=lambda item: item[0])
     )
+
+
+def of_suites(tables: Iterable[str]) -> dict[dg.AssetCheckKey, Severity]:
+    """Return the checks of the written suites on these assets, with their severity."""
+    wanted = set(tables)
+    return {
+        check_key(suite, check): check.severity for suite in suites() if suite.asset in wanted for check in suite.checks
+    }
 
 
 def _newest(instance: dg.DagsterInstance, key: dg.AssetCheckKey, severity: Severity) -> CheckRead:
@@ -102,6 +105,23 @@ def _newest(instance: dg.DagsterInstance, key: dg.AssetCheckKey, severity: Sever
 
 def _lesser(declared: Severity, reported: str) -> Severity:
     return "WARN" if "WARN" in (declared, reported) else "ERROR"
+
+
+def live_checks(warehouse: WarehouseResource, tables: Iterable[str], *, run_id: str) -> tuple[CheckRead, ...]:
+    """Return the suites' checks at ERROR on these assets, evaluated on what the tables hold right now."""
+    wanted, now = set(tables), datetime.now(UTC)
+    outcomes = evaluate(
+        warehouse,
+        [suite for suite in suites() if suite.asset in wanted],
+        chosen=lambda _, check: check.severity == "ERROR",
+    )
+    reads = []
+    for outcome in outcomes:
+        key = check_key(outcome.suite, outcome.check)
+        asset = key.asset_key.to_user_string()
+        detail = "" if outcome.success else outcome.message[:500]
+        reads.append(CheckRead(asset, key.name, outcome.success, evaluated_at=now, run_id=run_id, detail=detail))
+    return tuple(reads)
 
 
 def live_failures(warehouse: WarehouseResource) -> list[str]:

@@ -19,6 +19,8 @@ from assets.decisions.risk import Champion, champion_of
 from assets.decisions.steps import read_attempts
 from assets.quality.report import REPORT
 from assets.refusal import SAGA_POLICY
+from assets.resting import decides
+from assets.sources import AGREES
 from ml.decisions import CheckRead, Decision, InputRead, Verdict, decision_id, gate
 from resources.decisions import DecisionInvalid, DecisionStore, StoredDecision
 from resources.errors import WarehouseError, WarehouseUnavailable
@@ -49,6 +51,19 @@ class SagaPolicyConfig(dg.Config):
     description="Time-outs, retries, risk threshold and compensation plans of each saga type: gated, recorded, told "
     "in dry-run.",
     code_version="2",
+    metadata=decides(
+        KIND,
+        rests_on=[
+            *(
+                key
+                for key, level in evidence.of_suites(evidence.INPUTS + evidence.UPSTREAM).items()
+                if level == "ERROR"
+            ),
+            AGREES,
+        ],
+        because="every other check of these tables that blocks, landing's and dbt's among them; the comparison with a "
+        "source where one of them is compared; the suites again on what is read",
+    ),
     pool=KIND,  # one plan at a time for one target
     retry_policy=dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL),
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)),

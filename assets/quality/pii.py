@@ -16,7 +16,8 @@ import dagster as dg
 from assets.permanent import no_retry_of_permanent
 from assets.quality.catalogue import suites
 from assets.quality.pii_declarations import declarations
-from ml.decisions import decision_id
+from assets.resting import decides
+from ml.decisions import CheckRead, decision_id
 from ml.pii.inventory import Entry, Seen, judged, proposal
 from resources.decisions.store import DecisionStore
 from resources.errors import WarehouseError, WarehouseUnavailable
@@ -57,6 +58,7 @@ _COLUMNS = """
             kinds={"python", "clickhouse"},
             description="Personal data that each column of the warehouse was found to hold, and what is declared.",
             code_version="1",
+            metadata=decides("schema_change", rests_on=[dg.AssetCheckKey(INVENTORY, CHECK)]),
             freshness_policy=dg.FreshnessPolicy.time_window(
                 fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)
             ),
@@ -217,7 +219,16 @@ def propose(warehouse: Warehouse, undeclared: Sequence[Entry], run_id: str, made
                 "valid_to": made_at + timedelta(days=30),
                 "inputs": [],
                 "model": None,
-                "checks": [],
+                "checks": [
+                    CheckRead(
+                        INVENTORY.to_user_string(),
+                        CHECK,
+                        False,
+                        evaluated_at=made_at,
+                        run_id=run_id,
+                        detail=_line(entry),
+                    ).as_record()
+                ],
                 "action": change,
                 "expected": [],
                 "guardrails": [],

@@ -13,6 +13,8 @@ from typing import Any
 
 import dagster as dg
 
+from assets.decisions import evidence
+from assets.resting import decides
 from assets.sagas import data
 from assets.sagas.learning import BASELINES, Learned, learn, promotion_decision
 from ml.sagas.types import model_name
@@ -84,6 +86,11 @@ def saga_features(context: dg.AssetExecutionContext, warehouse: WarehouseResourc
     description="The probability that a running saga ends in failure, learned from sagas that have ended; a better "
     "model becomes champion, a refusal is recorded.",
     code_version="2",
+    metadata=decides(
+        "model_promotion",
+        rests_on=[key for key, level in evidence.of_suites(["staging/stg_saga_events"]).items() if level == "ERROR"],
+        because="evaluated by the training itself, on what it reads; and the challenger's gain and calibration",
+    ),
     freshness_policy=_DAILY,
     pool="model_promotion",
     check_specs=[
@@ -102,14 +109,17 @@ def saga_model(
 
     learned: list[Learned] = []
     store = DecisionStore(warehouse, bus=kafka)
+    checks = evidence.live_checks(warehouse, ["staging/stg_saga_events"], run_id=context.run_id)
     for name in data.saga_types(warehouse):
         inputs = {"staging/stg_saga_events": data.data_version(warehouse, name)}
-        for one in learn(warehouse, registry, saga_type(name), inputs=inputs, run_id=context.run_id):
+        for one in learn(warehouse, registry, saga_type(name), inputs=inputs, checks=checks, run_id=context.run_id):
             learned.append(one)
             if one.verdict is None:
                 context.log.info("%s %s: not trained: %s", name, one.outcome.name, one.refusal)
                 continue
-            decision = promotion_decision(one, inputs=inputs, run_id=context.run_id, now=datetime.now(UTC))
+            decision = promotion_decision(
+                one, inputs=inputs, checks=checks, run_id=context.run_id, now=datetime.now(UTC)
+            )
             verdict = one.verdict
             store.record(
                 decision.as_record(), allowed=verdict.promoted, reasons=verdict.reasons, actor=ACTOR, rung="apply"

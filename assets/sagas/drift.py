@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import orjson
 
+from assets.resting import decides
 from assets.sagas import data
 from ml.sagas.types import SagaType, model_name
 from resources.registry import ModelVersion
@@ -54,6 +55,8 @@ class DriftConfig(dg.Config):
     kinds={"python", "clickhouse"},
     description="Whether features, predictions or calibration of each champion have changed since it was judged.",
     code_version="1",
+    # The drift sensor requests the training.
+    metadata=decides("retraining", rests_on=[dg.AssetCheckKey(DRIFT, "no_drift")]),
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=3)),
     check_specs=[dg.AssetCheckSpec("no_drift", asset=DRIFT, description="No champion's watch has raised an alarm.")],
 )

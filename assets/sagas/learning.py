@@ -6,8 +6,8 @@ and queries (``data``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from resources.registry import ModelVersion, Record, Registry
 from resources.warehouse import Warehouse
 
 if TYPE_CHECKING:
-    from ml.decisions import Decision
+    from ml.decisions import CheckRead, Decision
     from ml.sagas.promotion import Promotion
     from ml.sagas.training import Trained
     from ml.sagas.types import Outcome, SagaType
@@ -42,9 +42,19 @@ class Learned:
 
 
 def learn(
-    warehouse: Warehouse, registry: Registry, kind: SagaType, *, inputs: Mapping[str, str], run_id: str, seed: int = 0
+    warehouse: Warehouse,
+    registry: Registry,
+    kind: SagaType,
+    *,
+    inputs: Mapping[str, str],
+    checks: Sequence[CheckRead],
+    run_id: str,
+    seed: int = 0,
 ) -> list[Learned]:
-    """Train, register and judge each outcome of a saga type; the champion's alias moves where the verdict allows it."""
+    """Train, register and judge each outcome of a saga type; the champion's alias moves where the verdict allows it.
+
+    A check of ``checks`` that failed keeps the champion: what was learned from bad data is registered, not promoted.
+    """
     from ml.sagas import training
 
     features = data.read_features(warehouse, kind.name)
@@ -76,7 +86,9 @@ def learn(
             learned.append(Learned(kind.name, outcome, refusal=str(error)))
             continue
         began = int(early.start_us.min())
-        learned.append(_register(warehouse, registry, kind, trained, began, inputs=inputs, run_id=run_id))
+        learned.append(
+            _register(warehouse, registry, kind, trained, began, inputs=inputs, checks=checks, run_id=run_id)
+        )
     return learned
 
 
@@ -88,6 +100,7 @@ def _register(
     learned_us: int,
     *,
     inputs: Mapping[str, str],
+    checks: Sequence[CheckRead],
     run_id: str,
 ) -> Learned:
     from ml.sagas import plots
@@ -95,6 +108,8 @@ def _register(
     name = model_name(kind.name, trained.outcome.name)
     before = registry.find(name, "champion")
     verdict = _judge(warehouse, registry, kind, trained, before)
+    if blocked := _blocked(checks):
+        verdict = replace(verdict, promoted=False, reasons=(*verdict.reasons, *blocked))
     drawn = plots.figures(
         trained.y,
         {arm: scored.p for arm, scored in trained.arms.items()},
@@ -111,6 +126,15 @@ def _register(
         verdict,
         plots={file: plots.png(figure) for file, figure in drawn.items()},
     )
+
+
+def _blocked(checks: Sequence[CheckRead]) -> tuple[str, ...]:
+    """Return in the gate's words which checks keep a promotion back; that nothing was checked does too."""
+    from ml.decisions import gate
+
+    if not checks:
+        return ("no check vouches for what was learned from",)
+    return gate((), checks, as_of=datetime.now(UTC)).reasons
 
 
 def _judge(
@@ -209,7 +233,9 @@ def _record(  # noqa: PLR0917
     )
 
 
-def promotion_decision(learned: Learned, *, inputs: Mapping[str, str], run_id: str, now: datetime) -> Decision:
+def promotion_decision(
+    learned: Learned, *, inputs: Mapping[str, str], checks: Sequence[CheckRead], run_id: str, now: datetime
+) -> Decision:
     """Return the decision that stands for a verdict: which version becomes champion, and what undoes it."""
     from ml.decisions import Decision, InputRead, ModelRead, decision_id
 
@@ -226,7 +252,7 @@ def promotion_decision(learned: Learned, *, inputs: Mapping[str, str], run_id: s
         valid_from=now,
         valid_to=now + _VALID,
         inputs=tuple(InputRead(asset, digest, None, None, None, None) for asset, digest in inputs.items()),
-        checks=(),
+        checks=tuple(checks),
         action={"model": version.name, "alias": "champion", "version": version.version},
         expected=tuple(
             {

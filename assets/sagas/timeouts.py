@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import orjson
 
+from assets.resting import decides
 from resources.warehouse import Warehouse, WarehouseResource
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class TimeoutsConfig(dg.Config):
     description="Time-out of each step from its participant's load and recent latency, with a promised share of false "
     "ones; the advice service gives turns by it.",
     code_version="1",
+    metadata=decides("step_timeouts", rests_on=[dg.AssetCheckKey(TIMEOUTS, "share_kept")]),
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26)),
     check_specs=[
         dg.AssetCheckSpec(

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from assets.permanent import no_retry_of_permanent
+from assets.resting import decides
 from assets.sources.snapshot import Copied, copy
 from resources.errors import ResourceError, SourceError, Unavailable
 from resources.settings import Source, get_settings
@@ -105,6 +106,7 @@ def copy_table(warehouse: WarehouseResource, name: str, source: Source, table: s
     description="The warehouse's tables compared with the sources that they follow, to the rows that differ; repairs "
     "are proposed as decisions.",
     code_version="1",
+    metadata=decides("data_repair", rests_on=[AGREES]),
     pool="sources",
     freshness_policy=_DAILY,
     check_specs=[

@@ -103,7 +103,7 @@ class DecisionStore:
 
         ``decision`` has the columns of ``ops.decisions``, evidence as plain data (``ml.decisions.Decision.as_record``).
         Raises :class:`DecisionConflict` where its id stands for another content, :class:`DecisionInvalid` where one
-        that is allowed breaks its schema.
+        that is allowed breaks its schema, or names no check that it rests on.
         """
         if not allowed and not reasons:
             raise ValueError("a refusal says why")
@@ -114,6 +114,8 @@ class DecisionStore:
             raise DecisionConflict(f"decision {identity} is recorded with another content")
         if not existing:
             if allowed:
+                if not decision["checks"]:
+                    raise DecisionInvalid(f"decision {identity} names no check that it rests on")
                 _validated(stored(row, (), self.clock()))
             self._insert(row)
         made_at: datetime = decision["made_at"]

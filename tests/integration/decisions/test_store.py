@@ -20,6 +20,7 @@ from resources.decisions import (
     PublishFailed,
 )
 from resources.decisions.fake import FakeDecisionStore
+from resources.decisions.refusals import read_refusals
 from resources.kafka import KafkaResource
 from resources.warehouse import WarehouseResource
 
@@ -273,3 +274,22 @@ def test_a_withdrawal_is_announced(
     found = [event for event in announced(kafka, before) if event.subject == decision.subject]
     assert sorted(event.data["status"] for event in found) == ["published", "refused"]
     assert len({event.id for event in found}) == 2
+
+
+def test_a_decision_that_names_no_check_is_invalid(store: DecisionStore) -> None:
+    record = {**a_decision(clock_of(store), "nothing-checked"), "checks": []}
+    with pytest.raises(DecisionInvalid, match="no check that it rests on"):
+        store.record(record, allowed=True)
+
+
+def test_refusals_are_read_with_their_reasons(own_warehouse: WarehouseResource) -> None:
+    clock = Clock()
+    store, began = DecisionStore(own_warehouse, clock=clock), clock()
+    why = ["marts/fct_sagas: check expect_nulls failed: 3 rows", "raw/events: check rows has no evaluation"]
+    refused = store.record(a_decision(clock, "refused-by-checks"), allowed=False, reasons=why)
+    by_ana = store.record(a_decision(clock, "refused-by-ana"), allowed=True)
+    store.refuse(by_ana.decision_id, actor="ana", reason="load test tonight")
+    found = {one.decision_id: one for one in read_refusals(store.warehouse, since=began)}
+    assert found[str(refused.decision_id)].reasons == tuple(why)
+    assert (found[str(by_ana.decision_id)].actor, found[str(by_ana.decision_id)].reasons) == ("ana", ())
+    assert not read_refusals(store.warehouse, since=began, kind="data_repair")

@@ -15,6 +15,8 @@ DDL = """CREATE TABLE {table} (
     event_type LowCardinality(String), event_time DateTime64(6, 'UTC'), step LowCardinality(String),
     participant LowCardinality(String), attempt UInt32, status LowCardinality(String), worker Nullable(String),
     duration_ms Nullable(Float64), load Nullable(Float64), amount Nullable(Float64), reason Nullable(String),
+    error Nullable(String), currency Nullable(String), attributes String, topic LowCardinality(String),
+    partition Int32, offset Int64,
     appended_at DateTime64(3, 'UTC') DEFAULT toDateTime64('2026-01-01 00:00:00', 3, 'UTC')
 ) ENGINE = MergeTree ORDER BY (saga_type, saga_id)"""
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml.decisions import CheckRead, Decision, InputRead, ModelRead, decision_id, gate
+from ml.decisions import Cause, CheckRead, Decision, InputRead, ModelRead, cause_of, decision_id, gate
 
 NOW = datetime(2026, 5, 4, 8, tzinfo=UTC)
 INPUT = InputRead(
@@ -168,3 +168,35 @@ def test_a_decision_needs_zones_and_a_validity(change: dict[str, datetime]) -> N
             guardrails=(),
             undo=None,
         )
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("marts/fct_sagas: check expect_nulls failed: 3 rows", Cause("marts/fct_sagas", "expect_nulls", "failed")),
+        ("marts/fct_sagas: check expect_nulls fails now: a", Cause("marts/fct_sagas", "expect_nulls", "failed")),
+        ("raw/events: check rows has no evaluation", Cause("raw/events", "rows", "not evaluated")),
+        ("raw/events: check rows looked at data version a, the input has b", Cause("raw/events", "rows", "outdated")),
+        ("marts/fct_sagas: its newest data landed 30 h 0 min ago; the limit is 26 h 0 min",
+         Cause("marts/fct_sagas", "", "too old")),
+        ("model m version 7 is not calibrated", Cause("", "", "other")),
+    ],
+)  # fmt: skip
+def test_a_reason_names_its_check(reason: str, cause: Cause) -> None:
+    assert cause_of(reason) == cause
+
+
+def test_every_reason_of_the_gate_is_understood() -> None:
+    reads = [
+        InputRead("a/never", None, None, None, None, None),
+        InputRead("a/empty", None, 1, "r", NOW, None, timedelta(hours=1)),
+        InputRead("a/old", None, 1, "r", NOW, NOW - timedelta(hours=5), timedelta(hours=1)),
+    ]
+    checks = [
+        CheckRead("a/old", "failing", False, evaluated_at=NOW, run_id="r"),
+        CheckRead("a/old", "missing", None),
+        CheckRead("a/old", "stale", True, version=0, run_id="other"),
+    ]
+    reasons = gate(reads, checks, as_of=NOW).reasons
+    assert len(reasons) >= 6
+    assert all(cause_of(reason).asset for reason in reasons)
