@@ -34,7 +34,7 @@ install-test: uv
 
 .PHONY: install-dev
 install-dev: uv ## Bring everything a developer needs
-	@$(UV) sync --locked --quiet --all-groups --extra production --extra sources --extra orchestrators --extra pii --python $(PYTHON)
+	@$(UV) sync --locked --quiet --all-groups --extra production --extra sources --extra orchestrators --extra pii --extra scaling --python $(PYTHON)
 
 .PHONY: hooks
 hooks: install-dev ## Check format, lint and the room contract at each commit

@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/forecast.py``: reading series, peers and baselines, figures."""
