@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 import assets.bi.assets
+import assets.compliance
 import assets.decisions
 import assets.incidents
 import assets.landing
@@ -18,7 +19,7 @@ import assets.quality
 import assets.sagas
 import assets.sources
 from assets.bi.project import DbtResource
-from jobs import build, incidents, landing, sources
+from jobs import build, compliance, incidents, landing, sources
 from resources.kafka import KafkaResource
 from resources.registry import RegistryResource
 from resources.warehouse import WarehouseResource
@@ -36,6 +37,7 @@ CAPABILITIES = (
     assets.decisions,
     assets.incidents,
     assets.sources,
+    assets.compliance,
 )
 
 
@@ -59,12 +61,14 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             incidents.saga_burst_job,
             incidents.policy_after_burst_job,
             sources.sources_job,
+            compliance.compliance_job,
         ],
         schedules=[
             build.hourly_build_schedule,
             build.daily_train_schedule,
             build.daily_report_schedule,
             sources.sources_schedule,
+            compliance.compliance_schedule,
         ],
         sensors=[landing_sensor, burst_sensor, drift_sensor, run_failure_sensor],
         resources={**resources, **(resource_overrides or {})},

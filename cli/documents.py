@@ -25,6 +25,8 @@ li {{ margin: .6rem 0 }} small {{ color: #616e7c; display: block }}
 <ul>
 <li><a href="dbt/">dbt docs</a><small>Tables, columns, tests and lineage of the BI project.</small></li>
 <li><a href="quality/">Quality report</a><small>{quality}</small></li>
+<li><a href="compliance/">Compliance report</a><small>Quality, personal data, retention, access, record of \
+processing; to read and to print.</small></li>
 <li><a href="http://127.0.0.1:{dagster}">Dagster</a><small>The asset graph, its runs and its checks.</small></li>
 <li><a href="http://127.0.0.1:{mlflow}">MLflow</a><small>Failure models with their evidence.</small></li>
 </ul></body></html>
@@ -34,19 +36,26 @@ _NO_REPORT = """<!doctype html><meta charset="utf-8"><title>Quality report</titl
 """
 
 
+_NO_COMPLIANCE = """<!doctype html><meta charset="utf-8"><title>Compliance</title>
+<p>No compliance report yet: materialize <code>compliance/report</code> in Dagster, or run <code>isthmus demo</code>.
+"""
+
+
 def publish_documents(settings: Settings) -> Path:
-    """Build dbt docs, link the quality report beside them, and return the folder that holds both."""
+    """Build dbt docs, link the reports beside them, and return the folder that holds all."""
     home = settings.home.resolve()
     site = home / "site"
     (site / "dbt").mkdir(parents=True, exist_ok=True)
     with console.status("building dbt docs"):
         _build_dbt_docs(site / "dbt")
-    report, link = home / "quality" / "data_docs", site / "quality"
-    report.mkdir(parents=True, exist_ok=True)
-    if not (report / "index.html").exists():
-        (report / "index.html").write_text(_NO_REPORT)
-    if not link.exists():
-        link.symlink_to(report, target_is_directory=True)
+    reports = {"quality": ("quality/data_docs", _NO_REPORT), "compliance": ("compliance/report", _NO_COMPLIANCE)}
+    for name, (place, nothing) in reports.items():
+        report, link = home / place, site / name
+        report.mkdir(parents=True, exist_ok=True)
+        if not (report / "index.html").exists():
+            (report / "index.html").write_text(nothing)
+        if not link.exists():
+            link.symlink_to(report, target_is_directory=True)
     page = _START_PAGE.format(
         dagster=settings.dagster_port,
         mlflow=settings.mlflow_port,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from assets.compliance.report import COMPLIANCE
 from assets.permanent import no_retry_of_permanent
 from assets.quality import QUALITY
 from assets.refusal import refuse_when_blocked
@@ -48,7 +49,8 @@ daily_report_job = dg.define_asset_job(
 
 everything_job = dg.define_asset_job(
     "everything",
-    selection=dg.AssetSelection.groups("landing", *_GROUPS_OF_THE_HOUR, "sagas"),
+    selection=dg.AssetSelection.groups("landing", *_GROUPS_OF_THE_HOUR, "sagas")
+    | dg.AssetSelection.assets(*COMPLIANCE),
     hooks=_HOOKS,
     executor_def=dg.in_process_executor,
     tags={"isthmus/capability": "demo"},

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -190,6 +191,46 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             resource.name: {name: entry.value for name, entry in _result(future).items()}
             for resource, future in futures.items()
         }
+
+    def configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Return the settings of each topic by name."""
+        wanted = list(names)
+        return retrying(lambda: self._configs(wanted), attempts=self.attempts)
+
+    def set_config(self, topic: str, values: dict[str, str]) -> None:
+        """Set these settings of a topic and leave the others; setting them twice changes nothing."""
+        from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+
+        entries = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in values.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+        for future in self.admin().incremental_alter_configs([resource], request_timeout=self.timeout).values():
+            _done(future)
+
+    def delete_before(self, offsets: dict[tuple[str, int], int]) -> None:
+        """Remove the records before an offset of each (topic, partition), for good; doing it twice changes nothing."""
+        from confluent_kafka import TopicPartition
+
+        wanted = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        for future in self.admin().delete_records(wanted, request_timeout=self.timeout).values():
+            _result(future)
+
+    def oldest(self, topics: Iterable[Topic], marks: dict[tuple[str, int], tuple[int, int]]) -> datetime | None:
+        """Return the broker's append time of the oldest record of ``topics``; None where they hold none."""
+        first = [
+            Span(topic.name, partition, low, min(low + 1, high))
+            for topic in topics
+            for partition in topic.partitions
+            for low, high in [marks.get((topic.name, partition), (0, 0))]
+            if low < high
+        ]
+        times = [
+            int(records.appended_at[0])
+            for _, records in self.read_ranges(first)
+            if len(records.appended_at) and records.appended_at[0] >= 0
+        ]
+        return datetime.fromtimestamp(min(times) / 1000, UTC) if times else None
 
     def policies(self, names: Iterable[str]) -> dict[str, str]:
         """Return ``cleanup.policy`` of each topic (``delete``, ``compact`` or both)."""

@@ -248,6 +248,12 @@ class Settings(BaseSettings):
         description="Keys before `ISTHMUS_PII_KEY`, newest first, JSON: they find and open what they once hashed and "
         "sealed, and make nothing new.",
     )
+    retention: Literal["dry-run", "apply"] = Field(
+        default="dry-run", description="Whether `compliance/retention` removes what is past its declared retention."
+    )
+    controller_name: str = Field(default="", description="Who is responsible for the personal data: name and address.")
+    controller_contact: str = Field(default="", description="How the controller is reached.")
+    dpo_contact: str = Field(default="", description="How the data protection officer is reached.")
     approvers: list[str] = Field(
         default_factory=list,
         description="Who may approve or refuse a decision, JSON; empty: whoever holds the warehouse's password.",

@@ -13,7 +13,7 @@ from benchmarks.startup import HEAVY
 from definitions import defs
 from tests.conftest import ROOT
 
-GROUPS = {"bus", "landing", "bi", "quality", "sagas", "decisions", "incidents", "sources"}
+GROUPS = {"bus", "landing", "bi", "quality", "sagas", "decisions", "incidents", "sources", "compliance"}
 
 
 def own_specs() -> list[dg.AssetSpec]:
@@ -42,13 +42,14 @@ def test_jobs_and_schedules_are_these() -> None:
     jobs = {job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
     assert jobs == {
         *("landing", "hourly_build", "daily_train", "daily_report", "everything"),
-        *("saga_burst", "policy_after_burst", "sources"),
+        *("saga_burst", "policy_after_burst", "sources", "compliance"),
     }
     assert {schedule.name for schedule in defs.schedules or ()} == {
         "hourly_build",
         "daily_train",
         "daily_report",
         "sources",
+        "compliance",
     }
     assert {sensor.name for sensor in defs.sensors or ()} == {
         *("landing_sensor", "burst_sensor", "drift_sensor", "run_failures"),

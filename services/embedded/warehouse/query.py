@@ -21,7 +21,10 @@ _CHUNK = 1 << 20
 _TABLE_NAME = re.compile(r"[A-Za-z_]\w*")
 _GO_HELLO = b"SELECT displayName(), version(), revision(), timezone()"
 # The client's query id of a running query: chDB's own where none of ours stands.
-_QUERY_ID = f"if(Settings['{MARK}'] = '', query_id, substring(Settings['{MARK}'], 34))".encode()
+_QUERY_ID = (
+    f"if(Settings['{MARK}'] = '', query_id, "
+    f"arrayStringConcat(arraySlice(splitByChar('/', Settings['{MARK}']), 4), '/'))"
+).encode()
 
 
 @dataclass

@@ -10,6 +10,7 @@ import base64
 import binascii
 import errno
 import hmac
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -77,7 +78,9 @@ class Request:
     def __post_init__(self) -> None:
         self.query_id = self.parameters.get("query_id") or str(uuid.uuid4())
         # Not the query id: a client may give the same one to two requests, and only one of them goes away.
-        self.mark = f"{uuid.uuid4().hex}/{self.query_id}"
+        # User and program stand in it for the audit of access, since the engine knows one user only.
+        program = re.sub(r"[^\w.-].*", "", self.headers.get("user-agent", ""), flags=re.DOTALL)[:40]
+        self.mark = f"{uuid.uuid4().hex}/{self.user.name}/{program}/{self.query_id}"
 
     @property
     def query(self) -> bytes:
