@@ -34,7 +34,7 @@ def bars(days: Mapping[date, Mapping[str, float]], series: Sequence[str], title:
     width = (_W - _LEFT - 8) / len(span)
     colours = {name: COLOURS.get(name, _KINDS[at % len(_KINDS)]) for at, name in enumerate(series)}
     parts = []
-    for share in (0, 0.5, 1):
+    for share in (0, 0.5, 1) if top > 1 else (0, 1):
         y = 10 + (_H - _LOW - 10) * (1 - share)
         parts.append(f'<line x1="{_LEFT}" x2="{_W - 8}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{top * share:,.10g}</text>')
@@ -53,9 +53,7 @@ def bars(days: Mapping[date, Mapping[str, float]], series: Sequence[str], title:
                 )
         if at % every == 0:
             parts.append(f'<text x="{x:.1f}" y="{_H - 8}">{day:%d %b}</text>')
-    legend = "".join(
-        f'<span><i style="background:{colours[name]}"></i>{escape(name)}</span>' for name in series if len(series) > 1
-    )
+    legend = "".join(f'<span><i style="background:{colours[name]}"></i>{escape(name)}</span>' for name in series)
     return (
         f'<figure><figcaption>{escape(title)}<span class="legend">{legend}</span></figcaption>'
         f'<svg viewBox="0 0 {_W} {_H}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'

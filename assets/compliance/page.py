@@ -6,6 +6,7 @@ text goes through :func:`escape`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
@@ -17,6 +18,8 @@ from assets.compliance.gather import DAYS, Facts
 from assets.compliance.verdict import NOT_COVERED, Verdict
 from ml.retention import BREACHES
 
+_BREAKS: Final = re.compile(r"([._/$:](?=\w))")
+_WHEN: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _STYLE: Final = Path(__file__).with_name("report.css")
 _WORDS: Final = {
     "held": "Nothing stands against it",
@@ -44,7 +47,7 @@ def page(facts: Facts, verdict: Verdict, *, run_id: str) -> str:
         ("limits", "Not covered", _limits(facts)),
     ]
     links = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
-    new = {"inventory", "record"}
+    new = {"record"}
     body = "".join(
         f'<section id="{key}"{" class=new" if key in new else ""}><h2>{name}</h2>{text}</section>'
         for key, name, text in sections[1:]
@@ -101,7 +104,7 @@ def _quality(facts: Facts) -> str:
         charts.bars(days, ("held", "warned", "failed"), "Evaluations of checks by day")
         + _table("Checks by table, newest evaluation", ("asset", "#hold", "#warn", "#fail"),
                  [(asset, *counts) for asset, counts in sorted(by_asset.items())], "No check was evaluated.")
-        + _table("Checks that do not hold now", ("asset", "check", "", "since (UTC)", "#failures"),
+        + _table("Checks that do not hold now", ("asset", "check", "", "evaluated (UTC)", "#failures"),
                  [(row["asset_key"], row["check_name"], _tag(row["severity"], "warned" if row["severity"] == "WARN" else
                    "failed"), _time(row["at"]), row["failures"]) for row in failing], "All hold.")
         + _table("Monitors, by the hour", ("table", "#hours", "#only learned from", "#with an alarm", "newest (UTC)"),
@@ -136,7 +139,7 @@ def _inventory(facts: Facts) -> str:
 def _retention(facts: Facts) -> str:
     rows = facts.rows("retention")
     aged = [
-        (row["store"].split(" ", 1)[1], (facts.at - row["oldest"]).total_seconds() / 86400, float(row["limit_days"]),
+        (row["store"], (facts.at - row["oldest"]).total_seconds() / 86400, float(row["limit_days"]),
          row["state"] in BREACHES)
         for row in rows if row["oldest"] and row["limit_days"]
     ]  # fmt: skip
@@ -206,7 +209,7 @@ def _record(facts: Facts) -> str:
     )
     gaps = "".join(f"<li>{escape(gap)}</li>" for gap in facts.gaps)
     parts = [
-        f'<p class="soft">Article 30 (1) GDPR, as of {_time(record["made_at"])} UTC, SHA-256 {record["digest"][:12]}…</p>',
+        f'<p class="soft">Article 30 (1) GDPR, of {_time(record["made_at"])} UTC; SHA-256 {record["digest"][:9]}…</p>',
         f'<div class="activity"><h3>Controller</h3><dl>{controller}</dl></div>',
         f'<div class="verdict warned"><b>Gaps</b><ul>{gaps}</ul></div>' if gaps else "",
         *(_activity(one) for one in record["activities"]),
@@ -229,7 +232,7 @@ def _activity(one: dict[str, Any]) -> str:
     }  # fmt: skip
     stores = [
         (row["store"], ", ".join(row["personal_columns"]), ", ".join(row["owners"]),
-         f"{row['days']:g} days" if row["days"] else row["until"] or "no period: no personal data")
+         _kept(row))
         for row in one["stores"]
     ]  # fmt: skip
     listed = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
@@ -238,6 +241,14 @@ def _activity(one: dict[str, Any]) -> str:
         + _table("", ("store", "personal columns", "owner", "kept"), stores, "No store of it is there yet.")
         + "</div>"
     )
+
+
+def _kept(store: dict[str, Any]) -> str:
+    if store["days"]:
+        return f"{store['days']:g} days"
+    if store["until"]:
+        return f"until {store['until']}"
+    return _tag("no period declared", "failed") if store["personal_columns"] else "no period: no personal data found"
 
 
 def _decisions(facts: Facts) -> str:
@@ -283,14 +294,18 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]], not
         "<tr>" + "".join(_cell(value, number) for value, number in zip(row, numbers, strict=True)) + "</tr>"
         for row in found
     )
-    return f"<table>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    small = " class=small" if len(found) <= 12 else ""  # kept on one sheet of paper
+    return f"<table{small}>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cell(value: Any, number: bool) -> str:
     if isinstance(value, Html):
         return f"<td>{value}</td>"
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else escape(str(value or ""))
-    return f"<td{' class=n' if number else ''}>{text}</td>"
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    # Names of tables and columns are long: they may be broken after a dot or a line.
+    text = f"{value:,}" if whole else _BREAKS.sub(r"\1<wbr>", escape(str(value or "")))
+    kind = " class=n" if number else " class=t" if _WHEN.match(text) else ""
+    return f"<td{kind}>{text}</td>"
 
 
 def _tag(word: str, kind: str) -> Html:

@@ -18,7 +18,7 @@ _OLD: Final = timedelta(hours=50)
 NOT_COVERED: Final = (
     "Operational sources themselves (PostgreSQL, MongoDB): their retention and their access are their owners'; only "
     "the copies here are looked at.",
-    "Reads of topics: brokers name no reader of records. Who read dead letters by `isthmus dlq show` is not kept, who "
+    "Reads of topics: brokers name no reader of records. Who read dead letters by 'isthmus dlq show' is not kept, who "
     "put one back is.",
     "Calls of the HTTP interfaces (events, advice): each needs a token; calls are counted in /metrics without the "
     "caller's name. Dagster's and MLflow's own pages have no users of their own: put them behind your sign-on.",
@@ -43,30 +43,36 @@ class Verdict:
         return "failed" if self.against or self.missing else "warned" if self.look else "held"
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def judge(facts: Facts) -> Verdict:  # noqa: PLR0912 (a rule each)
     """Return the verdict over all that was read."""
     against, look, missing = [], [], [f"could not be read: {one}" for one in facts.unread]
     checks = facts.rows("checks")
     errors = sum(not row["held"] and row["severity"] != "WARN" for row in checks)
     if errors:
-        against.append(f"{errors} quality checks at ERROR fail")
+        against.append(f"{_count(errors, 'quality check')} at ERROR failed")
     if warned := sum(not row["held"] and row["severity"] == "WARN" for row in checks):
-        look.append(f"{warned} quality checks warn")
+        look.append(f"{_count(warned, 'quality check')} at WARN failed")
     if undeclared := {row["column"] for row in facts.inventory if row["undeclared"]}:
-        against.append(f"{len(undeclared)} columns hold personal data that nobody declared")
+        against.append(f"{_count(len(undeclared), 'column')} with personal data that nobody declared")
     if breaches := [row["store"] for row in facts.rows("retention") if row["state"] in BREACHES]:
-        against.append(f"retention is not kept, or cannot be shown, for {len(breaches)} stores")
+        against.append(
+            f"retention is not kept, or not shown, for {_count(len(breaches), 'store')}: {', '.join(breaches[:5])}"
+        )
     for row in facts.rows("requests"):
         if row["state"] in ("open", "waiting") and row["due_at"] < facts.at:
             against.append(f"the request {row['request_id'][:8]} is past its month")
         if row["state"] == "completed" and row["remaining"]:
             against.append(f"the proof of request {row['request_id'][:8]} says that something remained")
     if differ := sum(int(row["differ"]) for row in facts.rows("reconciliations")):
-        against.append(f"{differ:,} rows differ from their sources")
+        against.append(f"{_count(differ, 'row')} unlike the sources")
     if unusual := sum(bool(row["unusual"]) for row in facts.rows("access")):
-        look.append(f"{unusual} accesses to personal data were unusual")
+        look.append(f"{_count(unusual, 'reader')} of personal data stood out")
     if alarmed := sum(int(row["alarmed"]) for row in facts.rows("monitors")):
-        look.append(f"monitors raised an alarm in {alarmed} hours")
+        look.append(f"monitors raised an alarm in {_count(alarmed, 'hour')}")
     look += facts.gaps
     for name, rows, asset in (
         ("quality checks", checks, "quality/report"),

@@ -177,6 +177,22 @@ def test_the_quality_report_works_offline(served: Served, page: Any) -> None:
     assert not page.refused
 
 
+def test_the_compliance_report_works_offline_and_prints(served: Served, page: Any) -> None:
+    page.goto(served.url("DOCS", "/"))
+    page.get_by_role("link", name="Compliance report").click()
+    page.get_by_role("heading", name="Compliance report").first.wait_for(timeout=60_000)
+    for part in ("Data quality", "Personal data", "Retention", "Access", "Record of processing", "Refused decisions"):
+        assert page.get_by_role("heading", name=part, exact=True).count() == 1
+    assert page.get_by_role("row").filter(has_text="saga_policy").count(), "the kinds say what they rest on"
+    wide = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert wide, "the page scrolls sideways"
+    shoot(page, "compliance-report")
+    paper = page.pdf(prefer_css_page_size=True, print_background=True)
+    assert paper.startswith(b"%PDF")
+    assert paper.count(b"/Type /Page\n") > 2
+    assert not page.refused
+
+
 def test_ctrl_c_stops_everything_it_started(served: Served) -> None:
     family = psutil.Process(served.process.pid).children(recursive=True)
     served.process.send_signal(signal.SIGINT)
