@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Final
 
-import numpy as np
-
 #: Days of history before somebody new stands out, and before a reader's volume can.
 LEARNING_DAYS: Final = 7
 VOLUME_DAYS: Final = 14
@@ -30,6 +28,8 @@ def unusual(
     ``day`` and ``past`` are rows read by (principal, table), ``days`` how many days the past covers in all. Volumes of
     all readers are one round of Benjamini and Hochberg, so that many readers do not mean many alarms.
     """
+    import numpy as np
+
     from ml.monitors.rounds import alarms
     from ml.monitors.tails import upper_tail
 
