@@ -78,6 +78,7 @@ def addresses(settings: Settings) -> Table:
         "MLflow: models and their evidence": f"http://127.0.0.1:{settings.mlflow_port}",
         "dbt docs: tables, columns, lineage": f"{documents}/dbt/",
         "Quality report: Data Docs": f"{documents}/quality/",
+        "Compliance report, to read and to print": f"{documents}/compliance/",
         "Router: health and metrics": f"http://127.0.0.1:{settings.router_port}/health",
         "Events by HTTP: POST with a token": f"http://127.0.0.1:{settings.router_port}/v1/events",
         "Advice for running sagas: POST with a token": f"http://127.0.0.1:{settings.orchestrator_port}/v1/sagas/TYPE/advice",
