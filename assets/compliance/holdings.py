@@ -7,11 +7,11 @@ something is removed (``retention``).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
@@ -25,7 +25,7 @@ from resources.kafka import KafkaResource
 from resources.warehouse import Warehouse
 
 _TABLES: Final = """
-    SELECT database, name, engine_full FROM system.tables
+    SELECT database, name, engine_full, ifNull(total_rows, 0) AS items FROM system.tables
     WHERE database IN {databases:Array(String)} AND engine LIKE '%MergeTree' AND NOT startsWith(name, 'migration_lock_')
     ORDER BY database, name
 """
@@ -57,7 +57,7 @@ def tables(warehouse: Warehouse, found: Personal, now: datetime) -> Iterator[Hol
         name = f"{row['database']}.{row['name']}"
         store, is_personal = f"table {name}", name in columns
         try:
-            yield _table(warehouse, name, str(row["engine_full"]), of_yaml.get(name), found, is_personal, now)
+            yield _table(warehouse, name, row, of_yaml.get(name), found, is_personal, now)
         except ResourceError as error:
             # Its text may quote a value: the class says enough for a person to look.
             yield Holding("table", Held(store, is_personal, unreachable=type(error).__name__))
@@ -66,13 +66,13 @@ def tables(warehouse: Warehouse, found: Personal, now: datetime) -> Iterator[Hol
 def _table(  # noqa: PLR0917 (what a table's limit is made of)
     warehouse: Warehouse,
     name: str,
-    engine: str,
+    row: Mapping[str, Any],
     said: TableLimit | None,
     found: Personal,
     is_personal: bool,
     now: datetime,
 ) -> Holding:
-    store, ttl = f"table {name}", ttl_of(engine)
+    store, ttl = f"table {name}", ttl_of(str(row["engine_full"]))
     limits: list[tuple[timedelta, str]] = [(ttl.limit, "TTL of the table")] if ttl else []
     if said and said.limit:
         limits.append((said.limit, "retention.yml"))
@@ -80,9 +80,8 @@ def _table(  # noqa: PLR0917 (what a table's limit is made of)
     if at and (column := found.declared_limit(name)):
         limits.append(column)
     if not at:
-        return Holding(
-            "table", Held(store, is_personal, criterion=said.until if said else ""), said.until if said else ""
-        )
+        until = said.until if said else ""
+        return Holding("table", Held(store, is_personal, criterion=until, items=int(row["items"])), until)
     limit, by = min(limits)
     database, table = name.split(".", 1)
     source, moment = f"{quoted(database)}.{quoted(table)}", f"toDateTime64({at}, 3, 'UTC')"

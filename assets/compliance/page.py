@@ -163,7 +163,7 @@ def _retention(facts: Facts) -> str:
     return (
         '<p class="soft">Declared beside what is held. Kept: within its period, or the time that the store takes '
         "to remove. Criterion: kept until what stands there has happened. Endless: holds no personal data.</p>"
-        + charts.ages(aged[:24], "The oldest that is held, beside its limit (dashed)")
+        + charts.ages(aged[:14], "The oldest that is held, beside its limit (dashed)")
         + _table("Every store", head, shown, "Retention was not looked at.")
     )
 
@@ -303,9 +303,11 @@ def _cell(value: Any, number: bool) -> str:
         return f"<td>{value}</td>"
     whole = isinstance(value, int) and not isinstance(value, bool)
     # Names of tables and columns are long: they may be broken after a dot or a line.
-    text = f"{value:,}" if whole else _BREAKS.sub(r"\1<wbr>", escape(str(value or "")))
-    kind = " class=n" if number else " class=t" if _WHEN.match(text) else ""
-    return f"<td{kind}>{text}</td>"
+    text = f"{value:,}" if whole else escape(str(value or ""))
+    when = _WHEN.match(text) is not None
+    kind = " class=n" if number else " class=t" if when else ""
+    shown = text if when or whole else _BREAKS.sub(r"\1<wbr>", text)
+    return f"<td{kind}>{shown}</td>"
 
 
 def _tag(word: str, kind: str) -> Html:
