@@ -77,7 +77,7 @@ def list_letters(
 def show(
     letter_id: IdArgument,
     payload: Annotated[
-        bool, typer.Option("--payload", help="Print key, headers and value as sent: personal data.")
+        bool, typer.Option("--payload", help="Print key, headers and value as sent: personal data; who did is kept.")
     ] = False,
 ) -> None:
     """Show one dead letter: why it was refused, where it came from, what form it has."""
@@ -89,6 +89,8 @@ def show(
         (letter,) = fetch(kafka, [LetterId.parse(letter_id)])
         whole = parts(kafka, letter)
         key, value, headers = restored(whole)
+        if payload:
+            _note_reading(letter)
     console.print(Panel(_facts(letter, summarised(whole[0]), len(value or b"")), title=f"dead letter {letter.id}"))
     table = Table("header", "value")
     for name, content in headers:
@@ -107,6 +109,15 @@ def show(
         console.print(escape(form), highlight=False)
     else:
         console.print_json(json.dumps(form))
+
+
+def _note_reading(letter: Letter) -> None:
+    """Keep who is about to see what was sent; where that cannot be kept, nothing is shown."""
+    from events.catalogue import DEAD_LETTER
+    from resources.warehouse import WarehouseResource
+
+    row = {"actor": who(), "action": "dead_letter.show", "subject": f"{DEAD_LETTER}/{letter.id}", "details": "{}"}
+    WarehouseResource(attempts=1).insert_rows("ops.audit", [row])
 
 
 @app.command()

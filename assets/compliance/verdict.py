@@ -18,8 +18,8 @@ _OLD: Final = timedelta(hours=50)
 NOT_COVERED: Final = (
     "Operational sources themselves (PostgreSQL, MongoDB): their retention and their access are their owners'; only "
     "the copies here are looked at.",
-    "Reads of topics: brokers name no reader of records. Who read dead letters by 'isthmus dlq show' is not kept, who "
-    "put one back is.",
+    "Reads of topics: brokers name no reader of records. Dead letters shown by 'isthmus dlq' are "
+    "kept; with the broker's own tools nobody is.",
     "Calls of the HTTP interfaces (events, advice): each needs a token; calls are counted in /metrics without the "
     "caller's name. Dagster's and MLflow's own pages have no users of their own: put them behind your sign-on.",
     "Several ClickHouse servers: the log of queries is read on the one that answers.",

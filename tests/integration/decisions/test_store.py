@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from cli.decision import app
 from ml.decisions import CheckRead, Decision, InputRead, decision_id
 from resources.decisions import (
     DecisionConflict,
@@ -22,6 +24,7 @@ from resources.decisions import (
 from resources.decisions.fake import FakeDecisionStore
 from resources.decisions.refusals import read_refusals
 from resources.kafka import KafkaResource
+from resources.settings import get_settings
 from resources.warehouse import WarehouseResource
 
 pytestmark = pytest.mark.timeout(120)
@@ -293,3 +296,25 @@ def test_refusals_are_read_with_their_reasons(own_warehouse: WarehouseResource) 
     assert found[str(refused.decision_id)].reasons == tuple(why)
     assert (found[str(by_ana.decision_id)].actor, found[str(by_ana.decision_id)].reasons) == ("ana", ())
     assert not read_refusals(store.warehouse, since=began, kind="data_repair")
+
+
+def test_the_command_shows_what_refused_which_decision(
+    own_warehouse: WarehouseResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, clock = DecisionStore(own_warehouse), Clock()
+    for number in range(2):
+        why = ["staging/stg_told: check expect_told failed: a value", "model m is not calibrated"]
+        store.record(a_decision(clock, f"told-{number}"), allowed=False, reasons=why)
+    monkeypatch.setenv("ISTHMUS_WAREHOUSE_URL", own_warehouse.url)
+    monkeypatch.setattr("cli.console.console.width", 300)
+    get_settings.cache_clear()
+    told = CliRunner().invoke(app, ["refused", "--kind", "saga_policy"])
+    nothing = CliRunner().invoke(app, ["refused", "--kind", "scaling_plan"])
+    monkeypatch.undo()
+    get_settings.cache_clear()
+    assert told.exit_code == 0, told.output
+    (line,) = [line for line in told.output.splitlines() if "expect_told" in line]
+    for word in ("staging/stg_told", "failed", " 2 ", "told-0", "told-1"):
+        assert word in line
+    assert "a value" not in told.output
+    assert "No decision was refused in 30 days." in nothing.output

@@ -109,7 +109,21 @@ def test_a_payload_is_shown_when_asked_for_alone(desk: Desk, key: str) -> None:
     assert "Bearer" not in shown
     for said in ("invalid-data", "/data/attempt", "<string of 24>", "00-1", "authorization", "isthmus.ingress/"):
         assert said in shown
+    seen = "SELECT count() AS n FROM ops.audit WHERE action = 'dead_letter.show' AND endsWith(subject, {id:String})"
+    assert desk.warehouse.query_rows(seen, {"id": name(letter)})[0]["n"] == 0
     assert PERSON in desk.isthmus("show", name(letter), "--payload")
+    assert desk.warehouse.query_rows(seen, {"id": name(letter)})[0]["n"] == 1, "who saw it is kept"
+
+
+def test_a_payload_is_not_shown_where_nobody_can_keep_who_saw_it(
+    desk: Desk, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letter = desk.refused(event(key, data=BAD), key)
+    monkeypatch.setenv("ISTHMUS_WAREHOUSE_URL", f"http://a:b@127.0.0.1:{free_port()}")
+    get_settings.cache_clear()
+    assert PERSON not in desk.isthmus("show", name(letter), "--payload", code=1)
+    monkeypatch.undo()
+    get_settings.cache_clear()
 
 
 def test_a_replay_is_edited_checked_marked_and_audited(desk: Desk, key: str) -> None:
