@@ -12,7 +12,7 @@ DBT_SQL = dbt_project/models dbt_project/tests
 PYTEST = $(RUN) python -m pytest -n auto --maxprocesses 4 --dist loadscope
 # What talks to a broker or to a store that may be a real one.
 ON_SERVICES = tests/integration/broker/test_compatibility.py tests/integration/broker/test_group_compatibility.py \
-	tests/integration/broker/test_transaction_compatibility.py tests/integration/examples tests/integration/landing \
+	tests/integration/broker/test_transaction_compatibility.py tests/integration/compliance tests/integration/examples tests/integration/landing \
 	tests/integration/orchestrator/test_live.py tests/integration/resources/test_kafka.py tests/integration/router tests/integration/services tests/integration/sources tests/load
 
 .PHONY: help
