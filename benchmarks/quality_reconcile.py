@@ -28,6 +28,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from rich.console import Console
 from rich.table import Table as Printed
@@ -42,6 +43,8 @@ from resources.postgres import PostgresResource
 from resources.warehouse import WarehouseResource
 
 AIM = 5.0
+#: Turns of counting and reconciling, a draw.
+REPEATS = 5
 #: Seconds that the warehouse may follow behind in the part with writes; it does by half of it at most.
 LAG = 3.0
 
@@ -64,6 +67,13 @@ def md5_pass(world: World) -> None:
         f" sum(bitAnd(reinterpretAsUInt64(substring(MD5(concat({held})), 9)), 1152921504606846975))"
         f" FROM {AT_REST} GROUP BY s"
     )
+
+
+def used() -> float:
+    """Return the processor's seconds, user and system, of this process and of both servers that it started."""
+    mine = psutil.Process()
+    times = [one.cpu_times() for one in (mine, *mine.children(recursive=True))]
+    return float(sum(each.user + each.system + each.children_user + each.children_system for each in times))
 
 
 def counting(world: World) -> float:
@@ -134,7 +144,7 @@ def measure(world: World, seeds: int) -> dict[str, Any]:
     """Return the figures of both parts."""
     resource = PostgresResource(url=world.url)
     exact, wrong_live, in_flight, writes = True, 0, 0, 0
-    times: dict[str, list[float]] = {"ours": [], "count": [], "md5": [], "live": []}
+    times: dict[str, list[float]] = {name: [] for name in ("ours", "count", "ours_cpu", "count_cpu", "md5", "live")}
     stages: dict[str, float] = {}
     for seed in range(seeds):
         world.build()
@@ -142,10 +152,14 @@ def measure(world: World, seeds: int) -> dict[str, Any]:
         world.copy(LIVE, "ReplacingMergeTree(version_, deleted_)", ", version_ UInt64, deleted_ UInt8")
         expected = world.break_(AT_REST, seed)
         table, drift = describe(resource, world.warehouse, SOURCE, AT_REST)
-        for _ in range(3):
+        for _ in range(REPEATS):
+            before = used()
             times["count"].append(counting(world))
+            between = used()
             report = reconcile(resource, world.warehouse, table, drift=drift)
             times["ours"].append(report.seconds)
+            times["count_cpu"].append(between - before)
+            times["ours_cpu"].append(used() - between)
             stages = report.stages
             exact &= found(report) == expected and not drift
         times["md5"].append(timed(lambda: md5_pass(world)))
@@ -167,7 +181,11 @@ def measure(world: World, seeds: int) -> dict[str, Any]:
         "exact": exact,
         "seconds": round(middle["ours"], 3),
         "ratio_to_count": round(statistics.median(ratios), 2),
+        "ratio_first": round(ratios[0], 2),
+        "ratio_of_cpu": round(middle["ours_cpu"] / middle["count_cpu"], 2),
+        "cpu_seconds": round(middle["ours_cpu"], 3),
         "count_seconds": round(middle["count"], 3),
+        "count_cpu_seconds": round(middle["count_cpu"], 3),
         "md5_pass_seconds": round(middle["md5"], 3),
         "ratio_of_md5_pass": round(middle["md5"] / middle["count"], 2),
         "false_differences_live": wrong_live,
@@ -182,19 +200,24 @@ def measure(world: World, seeds: int) -> dict[str, Any]:
 def show(figures: dict[str, Any], rows: int) -> None:
     """Print the table for people."""
     printed = Printed(title=f"{rows:,} rows, {figures['seeds']} draws, {os.cpu_count()} cores")
-    for name in ("", "seconds", "× count(*)", ""):
+    for name in ("", "seconds", "× count(*)", "CPU seconds", "× count(*)", ""):
         printed.add_column(name)
-    printed.add_row("count(*) on both sides", f"{figures['count_seconds']:.3f}", "1", "")
+    counted = f"{figures['count_seconds']:.3f}", "1", f"{figures['count_cpu_seconds']:.2f}", "1", ""
+    printed.add_row("count(*) on both sides", *counted)
     met = "met" if figures["ratio_to_count"] <= AIM else f"MISSED: the aim is {AIM:g}"
     rows_found = "exact rows found" if figures["exact"] else "WRONG ROWS"
     printed.add_row(
-        "reconciled", f"{figures['seconds']:.3f}", f"{figures['ratio_to_count']:.2f}", f"{rows_found}; {met}"
+        "reconciled",
+        f"{figures['seconds']:.3f}",
+        f"{figures['ratio_to_count']:.2f}",
+        f"{figures['cpu_seconds']:.2f}",
+        f"{figures['ratio_of_cpu']:.2f}",
+        f"{rows_found}; {met}",
     )
-    printed.add_row(
-        "one pass of MD5", f"{figures['md5_pass_seconds']:.3f}", f"{figures['ratio_of_md5_pass']:.2f}", "no rows yet"
-    )
+    md5 = f"{figures['md5_pass_seconds']:.3f}", f"{figures['ratio_of_md5_pass']:.2f}"
+    printed.add_row("one pass of MD5", *md5, "", "", "no rows yet")
     live = f"{figures['false_differences_live']} false or lost; {figures['in_flight_live']} rows were in flight"
-    printed.add_row("with writes going on", f"{figures['live_seconds']:.3f}", "", live)
+    printed.add_row("with writes going on", f"{figures['live_seconds']:.3f}", "", "", "", live)
     Console(width=120).print(printed)
 
 

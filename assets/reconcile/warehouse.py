@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 # The hash's rounds are nested deeply. An alias must not hide a column of its name.
 _SETTINGS = (
-    "SETTINGS prefer_column_name_to_alias = 1, max_parser_depth = 100000, compile_expressions = {compiled},"
-    " min_count_to_compile_expression = 0"
+    "SETTINGS prefer_column_name_to_alias = 1, max_parser_depth = 100000, max_subquery_depth = 1000,"
+    " compile_expressions = {compiled}, min_count_to_compile_expression = 0"
 )
 #: Rows from which compiling the hash pays: it takes a second, and halves the time of a row.
 COMPILED_FROM = 1_000_000
@@ -66,7 +66,6 @@ class WarehouseTable:
             parts["key_"] = f"max(length({self._key_form}))"
         found = self._ask(f"SELECT {', '.join(f'{e} AS {n}' for n, e in parts.items())} FROM {self._from}")  # noqa: S608
         sizes = {name: int(found.column(name)[0].as_py() or 0) for name in parts}
-        self._compiled = sizes["rows_"] >= COMPILED_FROM
         self._longest = {column.name: sizes[f"l{at}_"] for at, column in enumerate(texts)}
         self._longest_key = sizes.get("key_", 0)
         if self._longest_key > dialect.LONGEST:
@@ -80,18 +79,18 @@ class WarehouseTable:
         )
         self._longest |= {column.name: 32 for column in columns if column.long}
         self.table = replace(self.table, columns=columns)
+        self._compiled = sizes["rows_"] >= COMPILED_FROM and dialect.lambdas(columns)
         return self.table
 
-    @property
-    def _hash(self) -> str:
-        return dialect.row_hash(self.table.columns, self._longest, self._from)
+    def _hashed(self, keep: Mapping[str, str], where: str = "true") -> str:
+        return dialect.hashed(self.table.columns, self._longest, self._from, keep, where)
 
     def segments(self, bounds: Keys) -> Sizes:
         """Return the sizes of the segments that begin at ``bounds``."""
         listed = f"[{', '.join(map(str, bounds.tolist()))}]::Array(Int64)"
         found = self._ask(
-            f"SELECT roundDown({self._key_form}, {listed}) AS bound_, count() AS rows_,"  # noqa: S608
-            f" groupBitXor({self._hash}) AS sum_ FROM {self._from} GROUP BY bound_"
+            "SELECT bound_, count() AS rows_, groupBitXor(hash_) AS sum_"  # noqa: S608
+            f" FROM {self._hashed({'bound_': f'roundDown({self._key_form}, {listed})'})} GROUP BY bound_"
         )
         at = np.searchsorted(bounds, found.column("bound_").to_numpy())
         return _sizes(len(bounds), at, found)
@@ -99,8 +98,8 @@ class WarehouseTable:
     def buckets(self, buckets: int) -> Sizes:
         """Return the sizes of the buckets of the key's hash."""
         found = self._ask(
-            f"SELECT {self._bucket(buckets)} AS bound_, count() AS rows_,"  # noqa: S608
-            f" groupBitXor({self._hash}) AS sum_ FROM {self._from} GROUP BY bound_"
+            "SELECT bound_, count() AS rows_, groupBitXor(hash_) AS sum_"  # noqa: S608
+            f" FROM {self._hashed({'bound_': self._bucket(buckets)})} GROUP BY bound_"
         )
         return _sizes(buckets, found.column("bound_").to_numpy().astype(np.intp), found)
 
@@ -122,7 +121,7 @@ class WarehouseTable:
         return self._hashes(f"{self._bucket(buckets)} IN ({wanted})")
 
     def _hashes(self, condition: str) -> tuple[NDArray[np.generic], Sums]:
-        found = self._ask(f"SELECT {self._key_form} AS key_, {self._hash} AS hash_ FROM {self._from} WHERE {condition}")  # noqa: S608
+        found = self._ask(f"SELECT key_, hash_ FROM {self._hashed({'key_': self._key_form}, condition)}")  # noqa: S608
         keys = found.column("key_").to_numpy()
         return keys if self.table.numbered else keys.astype(np.str_), found.column("hash_").to_numpy()
 

@@ -3,8 +3,9 @@
 What belongs here: expressions. What does not: statements and connections (``assets.reconcile``).
 
 ClickHouse has no ``let``: an alias that is used twice is expanded twice, and thirteen rounds of three uses each would
-be a text of a million terms. The parameter of a lambda is a name that is evaluated once, so each round is an
-``arrayMap`` over an array of one state; ClickHouse compiles the arithmetic (14 ns a link and row).
+be a text of a million terms. A column of a subquery is computed once, so the rounds of a number's hash are subqueries
+in each other, which ClickHouse turns into one expression. A text has many more rounds, as many as it is long: these are
+lambdas (the parameter is a name that is evaluated once), an ``arrayMap`` over an array of one state each, compiled.
 
 Source of the hash: Bob Jenkins, lookup3.c (2006), as in PostgreSQL's ``src/common/hashfn.c``.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from ml.reconcile.rowhash import START, Column, chain, flags
+from ml.reconcile.rowhash import START, Column, Link, chain, flags
 
 _INIT: Final = 0x9E3779B9 + 3923095
 _STATE: Final = {"a": "t.1", "b": "t.2", "c": "t.3"}
@@ -29,8 +30,10 @@ _FINAL: Final = (
 _EPOCH: Final = 946_684_800_000_000
 #: Longest text (bytes) that is hashed as it is: each twelve bytes are one more round.
 LONGEST: Final = 95
-#: Rounds in one lambda: each lambda costs, and so does the text, which doubles or trebles with each round.
+#: Rounds in one lambda, or subquery: each costs, and so does the text, which doubles or trebles with each round.
 TOGETHER: Final = 2
+#: Hashes of numbers whose rounds are subqueries; the analysis takes 20 ms each, so for wide tables the rest are lambdas.
+FLAT: Final = 8
 
 
 def quoted(name: str) -> str:
@@ -134,32 +137,94 @@ def canonical(column: Column) -> str:
     return f"lower(hex(MD5({form})))" if column.long else form
 
 
-def row_hash(columns: Sequence[Column], longest: Mapping[str, int], table: str) -> str:
-    """Return the expression (UInt64) of a row's hash.
+def hashed(
+    columns: Sequence[Column], longest: Mapping[str, int], table: str, keep: Mapping[str, str], where: str = "true"
+) -> str:
+    """Return what stands after FROM: the rows of ``table`` as ``keep`` (name → expression) and ``hash_`` (UInt64).
 
-    ``longest`` holds the longest text of each text column, ``table`` is what stands after FROM.
+    ``longest`` holds the longest text of each text column, ``table`` is what stands after FROM itself.
     """
-    seed = f"[toUInt64({START})]"
-    hashed: Mapping[str, Callable[[str, str], str]] = {
-        "int4": _hash_word,
-        "time": lambda value, seed: _hash_word(_folded(value), seed),
-        "float": lambda value, seed: _hash_double(_bits(value), seed),
-    }
     links = chain(columns)
-    for link in links:
-        column = link.column
-        if link.step == "xor":
-            value = canonical(column) if column else _flags(columns)
-            seed = f"arrayMap((h, x) -> bitXor(h, x), {seed}, [toUInt64(toInt64({value}))])"
-        elif column is None:
-            seed = _hash_word("0", seed)
-        elif column.few and link is links[0]:
-            seed = _looked_up(canonical(column), seed, longest.get(column.name, 0), table)
-        elif column.kind == "text":
-            seed = _hash_text(canonical(column), seed, longest.get(column.name, 0))
+    values = {at: _value(link, columns) for at, link in enumerate(links)}
+    start = f"toUInt64({START})"
+    if (first := links[0].column) is not None and first.few:
+        start = _looked_up(canonical(first), f"[{start}]", longest.get(first.name, 0), table)
+        del values[0]
+    flat = [at for at in values if links[at].step == "hash" and _is_word(links[at])][:FLAT]
+    given = {**keep, "h_": start, **{f"v{at}_": value for at, value in values.items()}}
+    rows = f"(SELECT {', '.join(f'{each} AS {name}' for name, each in given.items())} FROM {table} WHERE {where})"  # noqa: S608
+    seed = "h_"
+    for at in values:
+        column, value = links[at].column, f"v{at}_"
+        if links[at].step == "xor":
+            seed = f"bitXor({seed}, {value})"
+            continue
+        kept = [*keep, *(f"v{later}_" for later in values if later > at)]
+        if at in flat:
+            rows = _flat_word(rows, kept, value, seed)
         else:
-            seed = hashed[column.kind](canonical(column), seed)
-    return f"({seed})[1]"
+            if _is_word(links[at]):
+                done = _hash_word(value, f"[{seed}]")
+            elif column is not None and column.kind == "float":
+                done = _hash_double(value, f"[{seed}]")
+            else:
+                done = _hash_text(value, f"[{seed}]", longest.get(column.name, 0) if column else 0)
+            rows = _level(rows, kept, {"h_": f"({done})[1]"})
+        seed = "h_"
+    return _level(rows, list(keep), {"hash_": seed})
+
+
+def lambdas(columns: Sequence[Column]) -> bool:
+    """Return whether the rows' hash has rounds in lambdas, which are fast only where they are compiled."""
+    hashes = [link for link in chain(columns) if link.step == "hash"]
+    rest = hashes[1:] if (first := hashes[0].column) is not None and first.few else hashes
+    return not all(_is_word(link) for link in rest) or len(rest) > FLAT
+
+
+def _is_word(link: Link) -> bool:
+    return link.column is None or link.column.kind in ("int4", "time")
+
+
+def _value(link: Link, columns: Sequence[Column]) -> str:
+    """Return the expression of what a link takes in, in the form in which it does."""
+    column = link.column
+    if link.step == "xor":
+        return f"toUInt64(toInt64({canonical(column) if column else _flags(columns)}))"
+    if column is None:
+        return "toUInt32(0)"
+    value = canonical(column)
+    return {"int4": f"toUInt32({value})", "time": _folded(value), "float": _bits(value)}.get(column.kind, value)
+
+
+def _level(rows: str, kept: Sequence[str], new: Mapping[str, str]) -> str:
+    return f"(SELECT {', '.join([*kept, *(f'{each} AS {name}' for name, each in new.items())])} FROM {rows})"  # noqa: S608
+
+
+def _flat_word(rows: str, kept: Sequence[str], word: str, seed: str) -> str:
+    """Put the hash of four bytes over ``rows``: a subquery a few rounds, whose columns are computed once.
+
+    ClickHouse makes one expression of them all. The columns of a round bear its number, for a name means what is below.
+    """
+    init = (_INIT + 4) & 0xFFFFFFFF
+    start = {
+        "a0": f"toUInt32({init} + bitShiftRight({seed}, 32))",
+        "b0": f"toUInt32({init} + bitAnd({seed}, 4294967295))",
+        "c0": f"toUInt32({init})",
+    }
+    rows = _level(rows, [*kept, word], start)
+
+    def added(now: dict[str, str]) -> None:
+        now["a"] = f"toUInt32({now['a']} + {word})"
+
+    rounds = [*(_mix(*each) for each in _MIX), added, *(_final(*each) for each in _FINAL)]
+    for at in range(0, len(rounds), TOGETHER):
+        now = {name: f"{name}{at}" for name in "abc"}
+        for each in rounds[at : at + TOGETHER]:
+            each(now)
+        last = at + TOGETHER
+        rows = _level(rows, [*kept, *([word] if last <= len(_MIX) else [])], {f"{n}{last}": now[n] for n in "abc"})
+    end = -(-len(rounds) // TOGETHER) * TOGETHER
+    return _level(rows, kept, {"h_": f"bitOr(bitShiftLeft(toUInt64(b{end}), 32), toUInt64(c{end}))"})
 
 
 def _looked_up(text: str, seed: str, longest: int, table: str) -> str:
@@ -167,7 +232,7 @@ def _looked_up(text: str, seed: str, longest: int, table: str) -> str:
     values = f"(SELECT DISTINCT toString({text}) AS value_ FROM {table} ORDER BY value_)"  # noqa: S608 (quoted names)
     hashed = f"({_hash_text('value_', seed, longest)})[1]"
     known = f"(SELECT groupArray(value_) FROM {values}), (SELECT groupArray({hashed}) FROM {values})"  # noqa: S608
-    return f"[transform(toString({text}), {known}, toUInt64(0))]"
+    return f"transform(toString({text}), {known}, toUInt64(0))"
 
 
 def bucket(columns: Sequence[Column], buckets: int, longest: int) -> str:
