@@ -9,72 +9,52 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.compliance.report import COMPLIANCE
-from assets.permanent import no_retry_of_permanent
 from assets.quality import QUALITY
 from assets.refusal import refuse_when_blocked
+from jobs.making import asset_job, schedule
 
 _GROUPS_OF_THE_HOUR = ("bi", "quality", "decisions")
 
-# A run that fails before its decision still records why there is none; one that failed for good is not repeated.
-_HOOKS = {refuse_when_blocked, no_retry_of_permanent}
+# A run that fails before its decision still records why there is none.
+_REFUSING = frozenset({refuse_when_blocked})
 
-hourly_build_job = dg.define_asset_job(
+hourly_build_job = asset_job(
     "hourly_build",
     # Predictions for running sagas go stale with the hour, training does not: it has a job of its own.
-    selection=dg.AssetSelection.groups(*_GROUPS_OF_THE_HOUR)
+    dg.AssetSelection.groups(*_GROUPS_OF_THE_HOUR)
     | dg.AssetSelection.assets(["ml", "saga_predictions"], ["ml", "saga_drift"]),
-    hooks=_HOOKS,
-    executor_def=dg.in_process_executor,
-    tags={"isthmus/capability": "bi", "dagster/max_retries": "2"},
+    capability="bi",
+    retries=2,
+    hooks=_REFUSING,
     description="BI tables by touched saga and hour, quality report, predictions, drift, decisions and outcomes.",
 )
 
-daily_train_job = dg.define_asset_job(
+daily_train_job = asset_job(
     "daily_train",
-    selection=dg.AssetSelection.groups("sagas"),
-    hooks={no_retry_of_permanent},
-    executor_def=dg.in_process_executor,
-    tags={"isthmus/capability": "sagas", "dagster/max_retries": "1"},
+    dg.AssetSelection.groups("sagas"),
+    capability="sagas",
+    retries=1,
     description="Train the failure models; promote a challenger only where it is better on later data.",
 )
 
-daily_report_job = dg.define_asset_job(
+daily_report_job = asset_job(
     "daily_report",
-    selection=QUALITY,
-    hooks={no_retry_of_permanent},
-    executor_def=dg.in_process_executor,
-    tags={"isthmus/capability": "quality", "dagster/max_retries": "2"},
+    QUALITY,
+    capability="quality",
+    retries=2,
     description="The quality report with its browsable Data Docs.",
 )
 
-everything_job = dg.define_asset_job(
+everything_job = asset_job(
     "everything",
-    selection=dg.AssetSelection.groups("landing", *_GROUPS_OF_THE_HOUR, "sagas")
+    dg.AssetSelection.groups("landing", *_GROUPS_OF_THE_HOUR, "sagas")
     | dg.AssetSelection.assets(*COMPLIANCE),
-    hooks=_HOOKS,
-    executor_def=dg.in_process_executor,
-    tags={"isthmus/capability": "demo"},
+    capability="demo",
+    hooks=_REFUSING,
     description="The whole graph in one run, whatever is on the bus landed first: what `make demo` materializes.",
 )
 
-hourly_build_schedule = dg.ScheduleDefinition(
-    name="hourly_build",
-    job=hourly_build_job,
-    cron_schedule="5 * * * *",  # five past, so that the hour's last events have landed
-    execution_timezone="UTC",
-    description="Five past every hour.",
-)
-daily_train_schedule = dg.ScheduleDefinition(
-    name="daily_train",
-    job=daily_train_job,
-    cron_schedule="30 2 * * *",
-    execution_timezone="UTC",
-    description="Half past two, when traffic is low.",
-)
-daily_report_schedule = dg.ScheduleDefinition(
-    name="daily_report",
-    job=daily_report_job,
-    cron_schedule="0 6 * * *",
-    execution_timezone="UTC",
-    description="Six in the morning, before people read it.",
-)
+# Five past, so that the hour's last events have landed.
+hourly_build_schedule = schedule(hourly_build_job, "5 * * * *", "Five past every hour.")
+daily_train_schedule = schedule(daily_train_job, "30 2 * * *", "Half past two, when traffic is low.")
+daily_report_schedule = schedule(daily_report_job, "0 6 * * *", "Six in the morning, before people read it.")

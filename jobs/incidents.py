@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.permanent import no_retry_of_permanent
 from assets.refusal import refuse_when_blocked
+from jobs.making import asset_job
 
-saga_burst_job = dg.define_asset_job(
+saga_burst_job = asset_job(
     "saga_burst",
-    selection=dg.AssetSelection.groups("incidents"),
-    hooks={no_retry_of_permanent},
-    executor_def=dg.in_process_executor,
-    tags={"isthmus/capability": "incidents", "dagster/max_retries": "2"},
+    dg.AssetSelection.groups("incidents"),
+    capability="incidents",
+    retries=2,
     description="Explain a burst of failed saga events, and record it as an incident.",
 )
 
 #: What a policy rests on, and it: the usual gate with fresh tables, without what it does not need.
-policy_after_burst_job = dg.define_asset_job(
+policy_after_burst_job = asset_job(
     "policy_after_burst",
-    selection=dg.AssetSelection.groups("bi", "quality") | dg.AssetSelection.assets(["ops", "saga_policy"]),
-    hooks={refuse_when_blocked, no_retry_of_permanent},
-    executor_def=dg.in_process_executor,
-    tags={"isthmus/capability": "incidents", "dagster/max_retries": "1"},
+    dg.AssetSelection.groups("bi", "quality") | dg.AssetSelection.assets(["ops", "saga_policy"]),
+    capability="incidents",
+    retries=1,
+    hooks=frozenset({refuse_when_blocked}),
     description="BI tables, quality report and a new saga policy, right after a burst of failures.",
 )

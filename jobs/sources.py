@@ -8,21 +8,14 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.permanent import no_retry_of_permanent
+from jobs.making import asset_job, schedule
 
-sources_job = dg.define_asset_job(
+sources_job = asset_job(
     "sources",
-    selection=dg.AssetSelection.groups("sources"),
-    executor_def=dg.in_process_executor,
-    hooks={no_retry_of_permanent},
-    tags={"isthmus/capability": "sources", "dagster/max_retries": "2"},
+    dg.AssetSelection.groups("sources"),
+    capability="sources",
+    retries=2,
     description="Copy the configured sources' tables, and compare the warehouse's with them.",
 )
 
-sources_schedule = dg.ScheduleDefinition(
-    name="sources",
-    job=sources_job,
-    cron_schedule="0 1 * * *",
-    execution_timezone="UTC",
-    description="One in the morning, when sources are quiet.",
-)
+sources_schedule = schedule(sources_job, "0 1 * * *", "One in the morning, when sources are quiet.")

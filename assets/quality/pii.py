@@ -15,6 +15,7 @@ import dagster as dg
 
 from assets.permanent import no_retry_of_permanent
 from assets.quality.catalogue import suites
+from assets.quality.over_suites import over_suites
 from assets.quality.pii_declarations import declarations
 from assets.resting import decides
 from ml.decisions import CheckRead, decision_id
@@ -50,18 +51,12 @@ _COLUMNS = """
 @dg.multi_asset(
     name="pii_inventory",
     specs=[
-        dg.AssetSpec(
+        over_suites(
             INVENTORY,
-            deps=[dg.AssetKey(suite.asset.split("/")) for suite in suites()],
-            group_name="quality",
-            owners=["team:data"],
             kinds={"python", "clickhouse"},
             description="Personal data that each column of the warehouse was found to hold, and what is declared.",
-            code_version="1",
+            suites=suites(),
             metadata=decides("schema_change", rests_on=[dg.AssetCheckKey(INVENTORY, CHECK)]),
-            freshness_policy=dg.FreshnessPolicy.time_window(
-                fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)
-            ),
         )
     ],
     check_specs=[

@@ -6,13 +6,14 @@ What belongs here: the Dagster asset and its check specs. What does not: suites 
 
 # No `from __future__ import annotations`: Dagster reads the parameters' types of an asset as they are.
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from assets.permanent import no_retry_of_permanent
 from assets.quality.catalogue import every
+from assets.quality.over_suites import over_suites
 from assets.quality.pushdown import evaluate
 from assets.refusal import refuse_when_blocked
 from ml.quality import Check, CheckOutcome, Suite, summary
@@ -56,17 +57,11 @@ def check_specs() -> list[dg.AssetCheckSpec]:
 @dg.multi_asset(
     name="quality_report",
     specs=[
-        dg.AssetSpec(
+        over_suites(
             REPORT,
-            deps=[dg.AssetKey(suite.asset.split("/")) for suite in every()],
-            group_name="quality",
-            owners=["team:data"],
             kinds={"greatexpectations", "clickhouse"},
             description="Volume, freshness, schema, nulls, values, keys and references of landed and mart tables.",
-            code_version="1",
-            freshness_policy=dg.FreshnessPolicy.time_window(
-                fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)
-            ),
+            suites=every(),
         )
     ],
     check_specs=check_specs(),

@@ -147,10 +147,13 @@ def reconcile(
     began = clock()
     stages: dict[str, float] = {}
     workers = connections or max(4, min(8, os.cpu_count() or 1))
-    with source_snapshot(postgres, held.measure(), connections=workers) as snapshot:
-        keys, rows, segments, wrong = _suspects(snapshot, held, stages, clock)
-        if lag <= 0:
-            before = snapshot.rows(keys)
+    with ThreadPoolExecutor(1, thread_name_prefix="reconcile") as pool:
+        measured = pool.submit(held.measure)
+        with postgres.reading(workers) as opened:
+            snapshot = SourceSnapshot(measured.result(), opened)
+            stages["measure"] = clock() - began
+            keys, rows, segments, wrong = _suspects(snapshot, held, stages, clock)
+            before = snapshot.rows(keys) if lag <= 0 else {}
     if lag <= 0:
         found, in_flight = _judged(keys, before, held.rows(keys)), 0
     else:

@@ -32,7 +32,7 @@ _EPOCH: Final = 946_684_800_000_000
 LONGEST: Final = 95
 #: Rounds in one lambda, or subquery: each costs, and so does the text, which doubles or trebles with each round.
 TOGETHER: Final = 2
-#: Hashes of numbers whose rounds are subqueries; the analysis takes 20 ms each, so for wide tables the rest are lambdas.
+#: Hashes of numbers whose rounds are subqueries; each takes long to analyse, so what a wide table has more are lambdas.
 FLAT: Final = 8
 
 
