@@ -47,8 +47,7 @@ daily_report_job = asset_job(
 
 everything_job = asset_job(
     "everything",
-    dg.AssetSelection.groups("landing", *_GROUPS_OF_THE_HOUR, "sagas")
-    | dg.AssetSelection.assets(*COMPLIANCE),
+    dg.AssetSelection.groups("landing", *_GROUPS_OF_THE_HOUR, "sagas") | dg.AssetSelection.assets(*COMPLIANCE),
     capability="demo",
     hooks=_REFUSING,
     description="The whole graph in one run, whatever is on the bus landed first: what `make demo` materializes.",
