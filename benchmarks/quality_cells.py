@@ -24,6 +24,7 @@ from rich.table import Table as Printed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from assets.quality.cell_model import shipped
 from benchmarks.cells.baselines import forest_scores, rule_sets
 from ml.cells.detector import ROWS, Detector, threshold
 from ml.cells.table import BadTable, table
@@ -102,7 +103,7 @@ def look(dirty: pd.DataFrame, wrong: np.ndarray, draws: int) -> dict[str, Any]:
     """Return every figure of one table."""
     started = time.perf_counter()
     coded = table([(str(name), dirty.iloc[:, place].tolist()) for place, name in enumerate(dirty.columns)])
-    detector = Detector(coded)
+    detector = Detector(coded, shipped())
     p = detector.unlabelled
     out: dict[str, Any] = {"cells": wrong.size, "wrong": int(wrong.sum()), "seconds_0": time.perf_counter() - started}
     out["0"] = [scored(wrong, p >= threshold(p))]

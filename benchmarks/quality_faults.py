@@ -127,6 +127,7 @@ def _report(console: Console, classes: Any, shape: Any, total: dict[str, Any]) -
     for key, words, aim in (
         ("recall", "faults found", "≥ 0.99"),
         ("false_positives_per_check_day", "false alarms per check and day", "≤ 0.001"),
+        ("false_checks_per_check_day", "the same, each broken check counted", ""),
         ("verdict_right", "rows with the right verdict", "≥ 0.999"),
         ("verdict_recall", "faulty rows with the right verdict", ""),
         ("good_kept", "good rows served as they were", ""),

@@ -19,7 +19,9 @@ from cli.console import console, explained, who
 if TYPE_CHECKING:
     from assets.quality.cells import Assessment
 
-app = typer.Typer(help="Cells that are probably wrong, found by learning.", no_args_is_help=True)
+app = typer.Typer(
+    help="Cells that are probably wrong, found by learning, and the steward's page.", no_args_is_help=True
+)
 _SHOWN = 60
 TableArgument = Annotated[str, typer.Argument(metavar="DATABASE.TABLE", help="A table of the warehouse.")]
 
@@ -70,6 +72,35 @@ def label(
         found = assess(warehouse, table)
         keep(warehouse, found, run_id=f"cli-{uuid.uuid4()}")
     _print(found)
+
+
+@app.command("steward")
+def steward(
+    port: Annotated[int | None, typer.Option(help="Port on loopback; default: ISTHMUS_STEWARD_PORT.")] = None,
+) -> None:
+    """Serve the steward's page on loopback until Ctrl-C: rows to label, held rows to release or keep."""
+    import uvicorn
+
+    from assets.quality.cell_scan import scanned
+    from cli.steward import application
+    from resources.settings import get_settings
+    from resources.warehouse import WarehouseResource
+    from services.doors import listen
+
+    settings = get_settings()
+    tokens = settings.steward_secrets()
+    with explained():
+        try:
+            listener = listen("127.0.0.1", settings.steward_port if port is None else port)
+        except OSError as error:
+            console.print(f"[red]The page cannot listen: {error.strerror}. Say another --port.[/]")
+            raise typer.Exit(1) from error
+        app_ = application(WarehouseResource(), tokens, tuple(one.table for one in scanned()))
+        # The whole address on a line of its own: a terminal makes a link of it, however wide it is.
+        typer.echo(f"ready http://127.0.0.1:{listener.getsockname()[1]}/?token={next(iter(tokens.values()))}")
+        config = uvicorn.Config(app_, log_config=None, access_log=False, server_header=False)
+        with listener:
+            uvicorn.Server(config).run([listener])
 
 
 def _ask(found: Assessment, row: int) -> list[str] | None:

@@ -159,6 +159,13 @@ class Settings(BaseSettings):
         description="Who may ask for advice: name → token (16 characters or more), JSON; "
         "default: one, made at first use under `home`.",
     )
+    steward_port: int = Field(default=8093, description="Port of the steward's page.")
+    steward_tokens: dict[str, IngestToken] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Who may decide on the steward's page: name → token (16 characters or more), JSON; "
+        "default: one, made at first use under `home`.",
+    )
     advice_refresh_seconds: float = Field(
         default=5.0, gt=0, description="How often the advice service reads policies and champions again."
     )
@@ -325,6 +332,11 @@ class Settings(BaseSettings):
         """Return who may ask for advice, name → token."""
         given = {name: token.get_secret_value() for name, token in self.advice_tokens.items()}
         return given or {"default": self.secret("advice-token")}
+
+    def steward_secrets(self) -> dict[str, str]:
+        """Return who may decide on the steward's page, name → token."""
+        given = {name: token.get_secret_value() for name, token in self.steward_tokens.items()}
+        return given or {"steward": self.secret("steward-token")}
 
 
 @lru_cache

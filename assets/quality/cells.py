@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from assets.quality.cell_model import shipped
 from assets.quality.pushdown import quoted
 from resources.errors import WarehouseError
 from resources.warehouse import Warehouse
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from ml.cells.detector import Detector
@@ -94,6 +94,8 @@ def _text(value: object) -> str:
 
 def labels(warehouse: Warehouse, sample: Sample) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the labelled rows of a sample, (k,), and which of their cells are wrong, (k, columns)."""
+    import numpy as np
+
     known = warehouse.query_rows(
         f"SELECT row_key, wrong_columns FROM {LABELS} FINAL WHERE table_name = {{table:String}}",  # noqa: S608 -- a constant
         {"table": sample.table},
@@ -106,12 +108,14 @@ def labels(warehouse: Warehouse, sample: Sample) -> tuple[NDArray[np.int64], NDA
 
 def assess(warehouse: Warehouse, name: str, *, rows: int = SAMPLE) -> Assessment:
     """Return each cell's probability to be wrong, with what stewards said so far."""
+    import numpy as np
+
     from ml.cells.detector import Detector, threshold
     from ml.cells.table import table
 
     sample = read(warehouse, name, rows=rows)
     asked, wrong = labels(warehouse, sample)
-    detector = Detector(table([(column, sample.cells[column]) for column in sample.columns]))
+    detector = Detector(table([(column, sample.cells[column]) for column in sample.columns]), shipped())
     p = detector.labelled(asked, wrong)
     rest = np.delete(p, asked, axis=0)
     return Assessment(sample, detector, p, threshold(rest) if rest.size else 0.5, asked)
@@ -119,6 +123,8 @@ def assess(warehouse: Warehouse, name: str, *, rows: int = SAMPLE) -> Assessment
 
 def keep(warehouse: Warehouse, found: Assessment, *, run_id: str) -> int:
     """Write the cells at or above the threshold to ``quality.cell_findings``; return how many."""
+    import numpy as np
+
     now = datetime.now(UTC)
     rows, columns = np.nonzero(found.p >= found.threshold)
     warehouse.insert_rows(

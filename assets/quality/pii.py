@@ -42,7 +42,7 @@ _COLUMNS = """
         SELECT c.database AS database, c.table AS table, c.name AS name, c.position AS position
         FROM system.columns AS c INNER JOIN system.tables AS t ON t.database = c.database AND t.name = c.table
         WHERE c.database IN {databases:Array(String)} AND match(c.type, {text:String}) AND t.engine NOT IN ('View',
-        'Null') ORDER BY position)
+        'Null') AND NOT endsWith(c.table, '_redacted') ORDER BY position)
     WHERE concat(database, '.', table) NOT IN {left_out:Array(String)}
     GROUP BY database, table ORDER BY database, table
 """

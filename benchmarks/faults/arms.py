@@ -17,25 +17,28 @@ from benchmarks.faults.inject import HOUR_US, Batch
 from benchmarks.faults.stream import LAYOUT
 from ml.monitors import baseline
 from ml.monitors.measures import measure, reference
-from ml.monitors.rounds import alarms, combined, count_p
+from ml.monitors.rounds import alarms, leading
 from ml.monitors.types import Reference
 from ml.verdicts import rulebook
 from ml.verdicts.columns import Column, encode, learn_column, micros
 from ml.verdicts.schema import align
 from ml.verdicts.types import COLLAPSED, QUARANTINED, SERVED, Judged, Mask
+from ml.verdicts.watch import p_values
 
 Tables = Mapping[str, pd.DataFrame]
 _HELD = "__held"
-#: Kinds of checks that are one check a table: they are about several columns at once.
-_TOGETHER = frozenset({"together", "implied", "numbers"})
 
 
 @dataclass(slots=True)
 class Round:
-    """An arm's word on one hour: verdicts by table, alarms as ``table/check``, and how many checks there are."""
+    """An arm's word on one hour: verdicts by table, alarms as ``table/check``, and how many checks there are.
+
+    ``broken`` are all checks that alarmed, of which those of one table in one hour are one alarm.
+    """
 
     judged: dict[str, Judged]
     alarms: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
     checks: set[str] = field(default_factory=set)
 
 
@@ -95,14 +98,8 @@ class Ours:
         for batch in batches:
             book = self.books[batch.table]
             one = judged[batch.table] = book.judge(batch.frame, *self._context(batch))
-            counted = {}
-            for check, looked in one.looked.items():
-                if check in one.hard:
-                    hard.add(f"{batch.table}/{check}")
-                elif check not in book.muted:
-                    rate, most = book.rates.get(check, 1e-5), book.most.get(check, 0)
-                    counted[check] = count_p(one.broken[check], looked, rate, most)
-            p |= {f"{batch.table}/{check}": value for check, value in combined(counted, _TOGETHER).items()}
+            hard |= {f"{batch.table}/{check}" for check in one.hard}
+            p |= {f"{batch.table}/{check}": value for check, value in p_values(book, one).items()}
             bounds = (batch.hour * HOUR_US, (batch.hour + 1) * HOUR_US)
             measures = measure(batch.frame, self._references[batch.table], micros(batch.frame[LAYOUT.arrival]), bounds)
             for check, value in self._baselines[batch.table].p(batch.hour, measures).items():
@@ -112,7 +109,7 @@ class Ours:
             suspects = {check.split("/", 1)[1] for check in found if check.startswith(f"{batch.table}/")}
             rulebook.look_harder(judged[batch.table], suspects)
             self._remember(batch.table, judged[batch.table])
-        return Round(judged, found, set(p) | {f"{batch.table}/schema" for batch in batches})
+        return Round(judged, leading(found, p), found, set(p) | {f"{batch.table}/schema" for batch in batches})
 
     def _context(self, batch: Batch) -> tuple[pd.DataFrame, Mask]:
         """Return what came in the hours before, further back for late rows' entities, and what of it was held back."""
@@ -170,12 +167,14 @@ class Rules:
 
     def round(self, batches: Sequence[Batch]) -> Round:
         """Hold back each row that breaks a rule; a rule that any row breaks is an alarm."""
-        judged, found, checks = {}, set(), set()
+        judged: dict[str, Judged] = {}
+        found: set[str] = set()
+        checks: set[str] = set()
         for batch in batches:
             judged[batch.table], broken = self._judge(batch)
             checks |= {f"{batch.table}/{check}" for check in broken}
             found |= {f"{batch.table}/{check}" for check, bad in broken.items() if bad}
-        return Round(judged, found, checks)
+        return Round(judged, leading(found, {}), found, checks)
 
     def _judge(self, batch: Batch) -> tuple[Judged, dict[str, bool]]:
         contract = self._contracts[batch.table]

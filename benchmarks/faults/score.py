@@ -30,7 +30,7 @@ MARGIN = 1.0
 class Shape:
     """How long the stream is, in days, and how many orders come in a day."""
 
-    good: float = 14.0
+    good: float = 28.0
     faulty: float = 7.0
     orders: float = 2_000.0
 
@@ -54,6 +54,7 @@ class Tally:
     checks: int = 0
     check_days: float = 0.0
     false_alarms: int = 0
+    false_checks: int = 0
     incidents: int = 0
     found: int = 0
     rows: int = 0
@@ -69,6 +70,7 @@ class Tally:
         return {
             "recall": self.found / max(1, self.incidents),
             "false_positives_per_check_day": self.false_alarms / self.check_days if self.check_days else 0.0,
+            "false_checks_per_check_day": self.false_checks / self.check_days if self.check_days else 0.0,
             "verdict_right": self.right / max(1, self.rows),
             "verdict_recall": self.faulty_right / max(1, self.faulty),
             "good_kept": (self.right - self.faulty_right) / max(1, good),
@@ -99,6 +101,7 @@ def judged(faulty: Faulty, arms: dict[str, Arm]) -> dict[str, Any]:
     for batch in faulty.batches():
         hours.setdefault(batch.hour, []).append(batch)
     checks: dict[str, set[str]] = {name: set() for name in arms}
+    broken: dict[str, Counter[tuple[str, int]]] = {name: Counter() for name in arms}
     for hour, batches in hours.items():
         for name, arm in arms.items():
             round_ = arm.round(batches)
@@ -106,6 +109,7 @@ def judged(faulty: Faulty, arms: dict[str, Arm]) -> dict[str, Any]:
             for alarm in round_.alarms:
                 table, check = alarm.split("/", 1)
                 alarmed[name].setdefault((table, hour), set()).add(check)
+            broken[name].update((check.split("/", 1)[0], hour) for check in round_.broken)
             for batch in batches:
                 _rows(faulty, batch, round_.judged[batch.table], tallies[name], per_class, name)
     dirty = {(one.table, hour + after) for one in faulty.incidents for hour in one.touched for after in (0, 1)}
@@ -116,6 +120,7 @@ def judged(faulty: Faulty, arms: dict[str, Arm]) -> dict[str, Any]:
             mine = sum(check.startswith(f"{table}/") for check in checks[name])
             clean = [hour for hour in hours if (table, hour) not in dirty]
             tally.check_days += mine * len(clean) / 24
+            tally.false_checks += sum(broken[name][table, hour] for hour in clean)
             for hour in clean:
                 for check in alarmed[name].get((table, hour), ()):
                     tally.false_alarms += 1
@@ -193,6 +198,7 @@ def add(total: dict[str, Any], more: dict[str, Any]) -> None:
         for key in (
             "check_days",
             "false_alarms",
+            "false_checks",
             "incidents",
             "found",
             "rows",

@@ -2,15 +2,14 @@
 
 What belongs here: the way from a table to probabilities, in three steps: the first look at each cell alone, the second
 one that knows what the first thought of the cell's row, value and source, and a third that knows labels. Each is a set
-of boosted trees, trained on other tables (``benchmarks/cells``) and shipped in ``model.npz``. What does not: fitting.
+of boosted trees, trained on other tables (``benchmarks/cells``). What does not: fitting, reading the trees from a file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.resources import files
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -56,13 +55,6 @@ class Model:
         return out
 
 
-@cache
-def shipped() -> Model:
-    """Return the model that comes with the code."""
-    with files("ml.cells").joinpath("model.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return Model.from_arrays(dict(arrays))
-
-
 def mean_logit(trees: tuple[Trees, ...], matrix: NDArray[np.float32]) -> Floats:
     """Return the mean of the trees' log odds."""
     return np.asarray(np.mean([one.logit(matrix) for one in trees], axis=0))
@@ -86,8 +78,8 @@ def threshold(p: Floats) -> float:
 class Detector:
     """Looks at one table. Create it once; asking for probabilities again costs nothing."""
 
-    def __init__(self, table: Table, model: Model | None = None) -> None:
-        self._model = model or shipped()
+    def __init__(self, table: Table, model: Model) -> None:
+        self._model = model
         self.table = table
         self._found: Evidence = evidence(table)
         self._grouped: dict[int, Ints] = {}

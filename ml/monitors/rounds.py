@@ -5,7 +5,7 @@ What belongs here: the decision over all. What does not: where p-values come fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from scipy.stats import poisson
@@ -35,6 +35,17 @@ def alarms(p: Mapping[str, float], *, rounds_per_day: float = 24.0, budget: floa
     return {name for name, value in zip(names, q, strict=True) if value <= rate}
 
 
+def leading(found: Iterable[str], p: Mapping[str, float]) -> set[str]:
+    """Return the strongest of the alarms ``found`` of each table (``table/check``).
+
+    One event in a table breaks many of its checks in an hour: that is one alarm, which the strongest check leads.
+    """
+    strongest: dict[str, str] = {}
+    for name in sorted(found, key=lambda name: (p.get(name, 0.0), name)):
+        strongest.setdefault(name.split("/", 1)[0], name)
+    return set(strongest.values())
+
+
 def combined(p: Mapping[str, float], families: frozenset[str]) -> dict[str, float]:
     """Return ``p`` with the checks of each of ``families`` (``family:column``) as one, by Bonferroni.
 
@@ -51,11 +62,14 @@ def combined(p: Mapping[str, float], families: frozenset[str]) -> dict[str, floa
     return found | {family: min(1.0, len(values) * min(values)) for family, values in members.items()}
 
 
-def count_p(broken: int, looked: int, rate: float, most: int) -> float:
+def count_p(broken: int, looked: int, rate: float, most: int, clump: float = 0.0) -> float:
     """Return how likely good rows break a check ``broken`` times or more.
 
     ``rate`` is the share of good rows that do and ``most`` the most that did at once: not more than that is no news.
+    ``clump`` is the chance that one more does where one did: rows of one event break a check together.
     """
     if broken <= most:
         return 1.0
-    return float(poisson.sf(broken - 1, looked * rate))
+    usual = looked * rate
+    together = usual * (1 - clump) * clump ** (broken - 1)
+    return float(min(1.0, max(poisson.sf(broken - 1, usual), together)))

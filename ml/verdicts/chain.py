@@ -19,6 +19,7 @@ import pandas as pd
 from ml.drift.discovery import q_values
 from ml.monitors.tails import TwoTails, two_tails
 from ml.verdicts.columns import Coded, closed, ordinal
+from ml.verdicts.habits import OFTEN
 from ml.verdicts.relations import marks, mixed
 from ml.verdicts.types import Floats, Ints, Layout, Mask
 
@@ -66,7 +67,7 @@ class Chain:
     constant_gaps: Mapping[int, tuple[float, float]]
     gaps: Mapping[int, TwoTails]
     spans: Mapping[str, Mapping[int, float]]
-    runs: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    runs: Mapping[str, tuple[int, Floats]] = field(default_factory=dict)
     jumps: Mapping[str, Mapping[int, TwoTails]] = field(default_factory=dict)
 
     def look(self, coded: Coded, doubtful: Mask, before: int = 0) -> Seen:
@@ -153,17 +154,25 @@ class Chain:
         return _blamed(len(coded), pairs, q_values(p) <= RATE, unsure, none, none)
 
     @property
+    def columns(self) -> set[str]:
+        """Return the columns that a row's neighbours are judged by."""
+        numbers = {*self.steps, *self.spans, *self.runs, *self.jumps} - {ordinal(self.layout)}
+        return (
+            {name.removesuffix(" is null") for name in self.states} | numbers | {self.layout.entity, self.layout.name}
+        )
+
+    @property
     def counters(self) -> set[str]:
         """Return the numbers that never fall in long chains: their level says nothing."""
         return {name for name in self.jumps if any(high == np.inf for _, high in self.steps.get(name, {}).values())}
 
-    def _run(self, coded: Coded, pairs: Pairs, name: str, most: int, usual: float) -> Mask:
+    def _run(self, coded: Coded, pairs: Pairs, name: str, most: int, idle: Floats) -> Mask:
         """Return the rows of runs of equal values that are longer than ``most``, each run's first row apart.
 
-        The ``usual`` value is left out: what is idle is so for hours.
+        ``idle`` values are left out: what is idle is so for hours.
         """
         values = coded.numbers[name]
-        same = (values[pairs.a] == values[pairs.b]) & (values[pairs.a] != usual)
+        same = (values[pairs.a] == values[pairs.b]) & ~np.isin(values[pairs.a], idle)
         # A run goes on while pairs are equal and share a row.
         starts = ~same | np.concatenate([[True], pairs.a[1:] != pairs.b[:-1]])
         run = np.cumsum(starts)
@@ -319,8 +328,8 @@ def _span_units(coded: Coded, pairs: Pairs, often: set[int]) -> dict[str, dict[i
     return found
 
 
-def _longest_runs(coded: Coded, pairs: Pairs) -> dict[str, tuple[int, float]]:
-    """Return, for numbers of long chains, how many equal neighbours in a row are not by chance, and the usual value."""
+def _longest_runs(coded: Coded, pairs: Pairs) -> dict[str, tuple[int, Floats]]:
+    """Return, for numbers of long chains, how many equal neighbours in a row are not by chance, and idle values."""
     entities = len(coded) - len(pairs.a)
     if entities <= 0 or len(coded) / entities < 50:
         return {}
@@ -332,13 +341,14 @@ def _longest_runs(coded: Coded, pairs: Pairs) -> dict[str, tuple[int, float]]:
         if there.sum() < _PAIRS:
             continue
         often, times = np.unique(values[np.isfinite(values)], return_counts=True)
-        usual = float(often[np.argmax(times)])
-        same = there & (values[pairs.a] == values[pairs.b]) & (values[pairs.a] != usual)
+        idle = often[(times >= OFTEN * times.sum()) | (times == times.max())]
+        same = there & (values[pairs.a] == values[pairs.b]) & ~np.isin(values[pairs.a], idle)
         share = float((same.sum() + 1) / (there.sum() + 2))
         starts = ~same | np.concatenate([[True], pairs.a[1:] != pairs.b[:-1]])
         longest = int(np.bincount(np.cumsum(starts), weights=same).max())
         if share < 0.5:
-            found[name] = (max(int(np.ceil(np.log(_RUN) / np.log(share))), longest + 1), usual)
+            # Twice the longest of so many is rarer than once in as many again.
+            found[name] = (max(int(np.ceil(np.log(_RUN) / np.log(share))), 2 * longest + 1), idle)
     return found
 
 

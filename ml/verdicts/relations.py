@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ml.monitors.tails import TwoTails, two_tails
-from ml.verdicts.columns import UNSEEN, Coded, closed
+from ml.verdicts.columns import UNKNOWN, UNSEEN, Coded, closed
 from ml.verdicts.types import Floats, Ints, Mask
 
 _SAMPLE = 60_000
@@ -56,10 +56,13 @@ class Combinations:
         values = marks(coded)
         found: dict[str, Mask] = {}
         # A value that is unknown by itself is its column's matter.
+        strange = {name: codes == UNKNOWN for name, codes in coded.codes.items()}
+        none = np.zeros(len(coded), np.bool_)
         if self.whole:
-            found["row"] = ~np.isin(mixed([values[name] for name in self.whole]), self.known)
+            known_each = ~np.logical_or.reduce([strange.get(name, none) for name in self.whole])
+            found["row"] = known_each & ~np.isin(mixed([values[name] for name in self.whole]), self.known)
         for (a, b), known in self.pairs.items():
-            bad = ~np.isin(mixed([values[a], values[b]]), known)
+            bad = ~np.isin(mixed([values[a], values[b]]), known) & ~strange.get(a, none) & ~strange.get(b, none)
             if bad.any():
                 for name in (a.removesuffix(" is null"), b.removesuffix(" is null")):
                     found[name] = found.get(name, np.zeros(len(bad), np.bool_)) | bad

@@ -20,6 +20,7 @@ from ml.monitors.tails import TwoTails, two_tails
 from ml.verdicts.chain import Chain, learn_chain
 from ml.verdicts.columns import Coded, Column, encode, learn_column, micros
 from ml.verdicts.expected import Expected, learn_expected
+from ml.verdicts.habits import Habits, learn_habits
 from ml.verdicts.relations import (
     Combinations,
     Content,
@@ -42,18 +43,23 @@ RATE = 0.002
 #: Share of good rows that a check may break before its word no longer holds a row back.
 _LOOSE = 2e-4
 #: The rate in a batch of which it is known that a column is wrong in places, and the checks that know it.
-_HARDER, _TELLING = 0.1, {"spread", "range", "expected", "numbers"}
+_HARDER, _TELLING = 0.1, {"spread", "range", "record", "expected", "numbers"}
+#: Checks that hold back nothing by themselves: how often good rows break them is counted, whatever it is.
+_COUNTED = {"record", "grain", "holes"}
+#: Number columns out of their range at once from which on a row tells of an event, not of a wrong value.
+_EVENT = 3
 _HOUR_US = 3_600_000_000
-#: Rows that the sisters of a check stand for.
-_SISTERS = 20_000
+#: Rows that the sisters of a check stand for, and broken rows that what is taken for granted of clumps does.
+_SISTERS, _CLUMPED, _CLUMP = 20_000, 5, 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
     """What good rows of a table look like.
 
-    ``counts`` has, for each check, how many held-back good rows broke it of those that it looked at, ``most`` the most
-    at once, ``rates`` the share that is to be expected. ``muted`` checks were wrong too often.
+    ``counts`` has, for each check, how many held-back good rows broke it of those that it looked at, and in how many
+    batches; ``most`` the most at once, ``rates`` the share that is to be expected, ``clumps`` how likely one more
+    breaks it where one did. ``muted`` checks were wrong too often.
     """
 
     layout: Layout
@@ -65,11 +71,13 @@ class Rulebook:
     expected: Expected
     presence: Mapping[str, Presence]
     content: Content
+    habits: Habits
     lag: TwoTails
     chain: Chain | None
     muted: frozenset[str] = frozenset()
-    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    counts: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    clumps: dict[str, float] = field(default_factory=dict)
     most: dict[str, int] = field(default_factory=dict)
 
     def judge(self, batch: pd.DataFrame, context: pd.DataFrame | None = None, doubted: Mask | None = None) -> Judged:
@@ -95,7 +103,7 @@ class Rulebook:
         for name in aligned.lost:
             if name in self.presence:
                 held |= self.presence[name].expected(coded)
-        improbable = self._improbable(coded, judged)
+        improbable = self._improbable(coded, judged) | self._out_of_habit(coded, context, judged)
         late, early = self._delays(coded, judged)
         held |= improbable | early
         held |= self._in_order(coded, context, doubted, judged, held | copies, late)
@@ -179,14 +187,37 @@ class Rulebook:
 
     def _improbable(self, coded: Coded, judged: Judged) -> Mask:
         held = np.zeros(len(coded), np.bool_)
+        out: dict[str, Mask] = {}
         for name in self.ranges.by:
             p = judged.tails[name] = self.ranges.p(coded, name)
             there = ~np.isnan(coded.numbers[name])
-            bad = np.zeros(len(coded), np.bool_)
-            bad[there] = q_values(p[there]) <= RATE
-            held |= self._note(judged, f"range:{name}", bad, int(there.sum()))
+            out[name] = np.zeros(len(coded), np.bool_)
+            out[name][there] = q_values(p[there]) <= RATE
+        event = np.sum(list(out.values()), axis=0) >= _EVENT if out else held
+        for name, bad in out.items():
+            held |= self._note(judged, f"range:{name}", bad & ~event, int((~np.isnan(coded.numbers[name])).sum()))
         for name, p in self.expected.p(coded).items():
             held |= self._note(judged, f"expected:{name}", q_values(p) <= RATE)
+        return held
+
+    def _out_of_habit(self, coded: Coded, context: pd.DataFrame | None, judged: Judged) -> Mask:
+        """Return the rows that their columns' habits hold back; the others are held back where they alarm."""
+        held = np.zeros(len(coded), np.bool_)
+        odd = self.habits.odd(coded)
+        records = [bad for check, (bad, _, _) in odd.items() if check.startswith("record:")]
+        event = np.sum(records, axis=0) >= _EVENT if records else held
+        for check, (bad, looked, holds) in odd.items():
+            said = self._note(judged, check, bad & ~event if check.startswith("record:") else bad, looked)
+            held |= said & holds
+            if check == f"grain:{self.layout.time}" and bad.any():
+                # Events of an entity at one moment are round together.
+                moments = pd.DataFrame({"time": coded.time[bad], "entity": coded.texts[self.layout.entity][bad]})
+                judged.broken[check] = len(moments.drop_duplicates())
+        for one in self.habits.sequences:
+            before = np.empty(0, object) if context is None else context[one.column].to_numpy(object)
+            check = f"holes:{one.column}"
+            judged.broken[check] = one.holes(coded.texts[one.column], before)
+            judged.looked[check] = max(1, len(coded))
         return held
 
     def _delays(self, coded: Coded, judged: Judged) -> tuple[Mask, Mask]:
@@ -214,16 +245,15 @@ class Rulebook:
         known = coded.time[coded.time > 0]
         if context is not None and len(context) and len(known):
             since = int(known.min()) - 2 * _HOUR_US
-            mine = context[self.layout.entity].isin(pd.unique(coded.frame[self.layout.entity])).to_numpy()
-            mine = mine & (micros(context[self.layout.time]) >= since)
-            near = context[mine]
+            known_to = context[self.layout.entity].isin(pd.unique(coded.frame[self.layout.entity])).to_numpy()
+            known_to = known_to & (micros(context[self.layout.time]) >= since)
+            near = context[known_to]
             if len(near):
                 before = len(near)
-                unsure = np.zeros(before, np.bool_) if doubted is None else doubted[mine]
-                columns = [*self.columns, self.layout.time, self.layout.arrival]
-                every = encode(
-                    pd.concat([near[columns], coded.frame[columns]], ignore_index=True), self.columns, self.layout
-                )
+                unsure = np.zeros(before, np.bool_) if doubted is None else doubted[known_to]
+                mine = {name: one for name, one in self.columns.items() if name in self.chain.columns}
+                columns = [*mine, self.layout.time, self.layout.arrival]
+                every = encode(pd.concat([near[columns], coded.frame[columns]], ignore_index=True), mine, self.layout)
         seen = self.chain.look(every, np.concatenate([unsure, doubtful]), before)
         held = np.zeros(rows, np.bool_)
         for name, bad in seen.reasons.items():
@@ -242,20 +272,26 @@ def learn(frame: pd.DataFrame, layout: Layout, *, batch_us: int = _HOUR_US) -> R
         raise ValueError(f"{len(frame)} rows are too few to learn what a good one looks like: at least 500")
     frame = frame.sort_values(layout.arrival, kind="stable").reset_index(drop=True)
     cut = round(0.67 * len(frame))
-    first = _fit(frame.iloc[:cut], layout)
+    first = _fit(frame.iloc[:cut], layout, batch_us)
     broken: dict[str, int] = {}
     looked: dict[str, int] = {}
     most: dict[str, int] = {}
+    times: dict[str, int] = {}
     for batch, context in batches(frame.iloc[cut:], layout, batch_us):
         judged = first.judge(batch, context)
         for check, count in judged.looked.items():
             looked[check] = looked.get(check, 0) + count
             broken[check] = broken.get(check, 0) + judged.broken[check]
             most[check] = max(most.get(check, 0), judged.broken[check])
+            times[check] = times.get(check, 0) + (judged.broken[check] > 0)
     muted = {check for check, count in looked.items() if broken[check] > max(1, _LOOSE * count)}
-    muted -= {"late", "early", "copies", "key"}
-    counts = {check: (broken[check], count) for check, count in looked.items()}
-    book = replace(_fit(frame, layout), muted=frozenset(muted), counts=counts, most=most)
+    muted -= {"late", "early", "copies", "key", *(c for c in looked if c.split(":")[0] in _COUNTED)}
+    counts = {check: (broken[check], count, times[check]) for check, count in looked.items()}
+    whole = _fit(frame, layout, batch_us)
+    # A step of roundness that only all rows show has no count of good rows behind it.
+    grain = {name: one for name, one in whole.habits.grain.items() if first.habits.grain.get(name) == one}
+    whole = replace(whole, habits=replace(whole.habits, grain=grain))
+    book = replace(whole, muted=frozenset(muted), counts=counts, most=most)
     return pooled({"": book})[""]
 
 
@@ -266,20 +302,22 @@ def pooled(books: Mapping[str, Rulebook]) -> dict[str, Rulebook]:
     """
     families: dict[str, list[int]] = {}
     for book in books.values():
-        for check, (bad, rows) in book.counts.items():
+        for check, (bad, rows, times) in book.counts.items():
             if check in book.muted:
                 continue
-            family = families.setdefault(_family(check), [0, 0])
+            family = families.setdefault(_family(check), [0, 0, 0])
             family[0] += bad
             family[1] += rows
+            family[2] += times
     found = {}
     for name, book in books.items():
-        rates = {}
-        for check, (bad, rows) in book.counts.items():
-            of_family = families.get(_family(check), [0, 0])
-            prior = (of_family[0] + 0.5) / (of_family[1] + 1)
+        rates, clumps = {}, {}
+        for check, (bad, rows, _) in book.counts.items():
+            every, looked, times = families.get(_family(check), [0, 0, 0])
+            prior = (every + 0.5) / (looked + 1)
             rates[check] = (bad + prior * _SISTERS) / (rows + _SISTERS)
-        found[name] = replace(book, rates=rates)
+            clumps[check] = (every - times + _CLUMPED * _CLUMP) / (every + _CLUMPED)
+        found[name] = replace(book, rates=rates, clumps=clumps)
     return found
 
 
@@ -299,7 +337,7 @@ def batches(
         yield frame.iloc[bounds[place] : bounds[place + 1]], frame.iloc[low : bounds[place]]
 
 
-def _fit(frame: pd.DataFrame, layout: Layout) -> Rulebook:
+def _fit(frame: pd.DataFrame, layout: Layout, batch_us: int) -> Rulebook:
     names = [str(name) for name in frame.columns if name not in (layout.time, layout.arrival)]
     columns = {name: learn_column(name, frame[name]) for name in names}
     coded = encode(frame.reset_index(drop=True), columns, layout)
@@ -315,6 +353,7 @@ def _fit(frame: pd.DataFrame, layout: Layout) -> Rulebook:
         learn_expected(coded, counters),
         learn_presence(coded),
         learn_content(coded.frame, [name for name in (*names, layout.time) if name != layout.name]),
+        learn_habits(coded, layout, counters, batch_us),
         two_tails((coded.arrival - coded.time) / 1e6),
         chain,
     )
@@ -329,3 +368,6 @@ def look_harder(judged: Judged, alarmed: set[str]) -> None:
         if any(check.split(":", 1)[-1] == name and check.split(":", 1)[0] in _TELLING for check in alarmed):
             bad = q_values(p) <= _HARDER
             judged.verdict[bad & (judged.verdict != COLLAPSED)] = QUARANTINED
+    for check in alarmed & judged.reasons.keys():
+        if check.startswith("grain:"):
+            judged.verdict[judged.reasons[check] & (judged.verdict != COLLAPSED)] = QUARANTINED

@@ -1,3 +1,36 @@
+-- Landed records as they came, but for those that a verdict holds back until a steward releases them; a repaired record is
+-- read with its repaired payload.
+with records as (
+    select
+        topic,
+        "partition",
+        "offset",
+        appended_at,
+        key,
+        value,
+        envelope,
+        event_time
+    from {{ source('raw', 'events') }} final
+    where
+        (topic, "partition", generation, "offset") not in (
+            select topic, "partition", generation, "offset" from {{ source('quality', 'held_rows') }}
+        )
+        and (topic, "partition", generation, "offset") not in (
+            select topic, "partition", generation, "offset" from {{ source('quality', 'repaired_events') }}
+        )
+    union all
+    select
+        topic,
+        "partition",
+        "offset",
+        appended_at,
+        key,
+        value,
+        envelope,
+        event_time
+    from {{ source('quality', 'repaired_events') }} final
+)
+
 select
     topic,
     "partition",
@@ -22,4 +55,4 @@ select
         and event_time <= appended_at + interval 1 hour,
         0
     ) as is_well_formed
-from {{ source('raw', 'events') }} final
+from records

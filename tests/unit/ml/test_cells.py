@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ml.cells.detector import Detector, Model, shipped, threshold
+from assets.quality.cell_model import shipped
+from ml.cells.detector import Detector, Model, threshold
 from ml.cells.features import evidence
 from ml.cells.table import BadTable, Table, table
 from ml.cells.trees import Trees
@@ -32,7 +33,7 @@ def shop(seed: int = 0, n: int = 300) -> tuple[Table, np.ndarray]:
 
 def test_typos_gaps_and_contradictions_are_found_without_labels() -> None:
     coded, wrong = shop()
-    p = Detector(coded).unlabelled
+    p = Detector(coded, shipped()).unlabelled
     said = p >= threshold(p)
     assert p.shape == wrong.shape
     assert ((p >= 0) & (p <= 1)).all()
@@ -42,7 +43,7 @@ def test_typos_gaps_and_contradictions_are_found_without_labels() -> None:
 
 def test_labels_are_taken_over_and_do_no_harm() -> None:
     coded, wrong = shop(1)
-    detector = Detector(coded)
+    detector = Detector(coded, shipped())
     p, asked = detector.learn(lambda rows: wrong[rows], rows=12, seed=3)
     assert len(set(asked.tolist())) == 12
     np.testing.assert_array_equal(p[asked], wrong[asked])
@@ -53,14 +54,14 @@ def test_labels_are_taken_over_and_do_no_harm() -> None:
 
 def test_the_same_seed_asks_and_says_the_same() -> None:
     coded, wrong = shop(2, 120)
-    first, second = (Detector(coded).learn(lambda rows: wrong[rows], rows=6, seed=5) for _ in range(2))
+    first, second = (Detector(coded, shipped()).learn(lambda rows: wrong[rows], rows=6, seed=5) for _ in range(2))
     np.testing.assert_array_equal(first[1], second[1])
     np.testing.assert_array_equal(first[0], second[0])
 
 
 def test_every_row_may_be_asked_and_none() -> None:
     coded, wrong = shop(3, 12)
-    detector = Detector(coded)
+    detector = Detector(coded, shipped())
     p, asked = detector.learn(lambda rows: wrong[rows], rows=40)
     assert sorted(asked.tolist()) == list(range(12))
     np.testing.assert_array_equal(p, wrong)
@@ -88,7 +89,7 @@ def test_odd_tables_are_looked_at(columns: list[tuple[str, list[object]]]) -> No
     coded = table(columns)
     found = evidence(coded)
     assert np.isfinite(found.matrix).all()
-    detector = Detector(coded)
+    detector = Detector(coded, shipped())
     assert detector.unlabelled.shape == coded.shape
     wrong = np.zeros(coded.shape, dtype=bool)
     p, _ = detector.learn(lambda rows: wrong[rows], rows=min(4, coded.shape[0]))
@@ -107,7 +108,7 @@ def test_what_is_no_table_is_refused(columns: list[tuple[str, list[str]]], words
 def test_labels_of_another_shape_are_refused() -> None:
     coded, wrong = shop(4, 20)
     with pytest.raises(BadTable, match="shape"):
-        Detector(coded).labelled(np.array([0, 1]), wrong[:2, :3])
+        Detector(coded, shipped()).labelled(np.array([0, 1]), wrong[:2, :3])
 
 
 def test_the_cells_to_be_called_wrong_maximise_the_expected_f1() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ml.monitors import baseline
 from ml.monitors.measures import measure, reference
-from ml.monitors.rounds import alarms, combined, count_p, discovery_rate
+from ml.monitors.rounds import alarms, combined, count_p, discovery_rate, leading
 from ml.monitors.tails import two_tails, upper_tail
 from ml.monitors.types import Measures, Reference
 
@@ -93,3 +93,17 @@ def test_the_rate_of_a_round_follows_from_the_budget() -> None:
     assert alarms({"a": 1e-9, **{f"b{n}": 0.5 for n in range(99)}}) == {"a"}
     assert count_p(2, 1_000, 1e-6, 2) == 1.0
     assert count_p(3, 1_000, 1e-6, 2) < 1e-9
+
+
+def test_the_strongest_check_of_a_table_leads_its_alarm() -> None:
+    p = {"a/x": 1e-9, "a/y": 1e-12, "b/x": 1e-7, "b/schema": 0.0}
+    assert leading(p, p) == {"a/y", "b/schema"}
+    assert leading(set(), p) == set()
+    assert leading({"a/schema"}, {}) == {"a/schema"}
+
+
+def test_rows_of_one_event_break_a_check_together() -> None:
+    alone, together = count_p(4, 1_000, 1e-5, 0), count_p(4, 1_000, 1e-5, 0, clump=0.6)
+    assert alone < 1e-8
+    assert together > 1e-4
+    assert count_p(4, 1_000, 1e-5, 4) == 1.0

@@ -8,6 +8,7 @@ import pytest
 
 from ml.verdicts.rulebook import Rulebook, batches, learn, look_harder
 from ml.verdicts.types import COLLAPSED, QUARANTINED, REPAIRED, SERVED, Layout
+from ml.verdicts.watch import p_values
 
 LAYOUT = Layout(("source", "id"), "order", "at", "came")
 HOUR = 3_600_000_000
@@ -60,7 +61,8 @@ def row(batch: pd.DataFrame, kind: str, number: int = 20) -> int:
 def test_good_rows_are_served_as_they_are(book: Rulebook, batch: pd.DataFrame) -> None:
     judged = book.judge(batch)
     assert (judged.verdict == SERVED).all(), judged.broken
-    assert sum(judged.broken.values()) == 0
+    # Now and then a good row is beyond all others, or round: that is counted, and holds nothing back.
+    assert sum(count for check, count in judged.broken.items() if check.split(":")[0] not in ("record", "grain")) == 0
 
 
 @pytest.mark.parametrize(
@@ -167,3 +169,34 @@ def test_too_few_rows_are_refused_and_batches_cover_all() -> None:
         learn(orders(10, seed=3), LAYOUT)
     frame = orders(200, seed=4)
     assert sum(len(one) for one, _ in batches(frame, LAYOUT, HOUR)) == len(frame)
+
+
+def test_what_comes_in_company_is_told_by_its_habits(book: Rulebook, batch: pd.DataFrame) -> None:
+    placed = np.flatnonzero(batch["kind"] == "placed")
+    beyond = batch.copy()
+    beyond.loc[placed[:4], "amount"] = book.habits.reach["amount"][1] + np.array([1.5, 2.25, 3.75, 4.5])
+    judged = book.judge(beyond)
+    assert judged.broken["record:amount"] >= 4
+    assert p_values(book, judged)["record:amount"] < 1e-3
+    again = batch.copy()
+    again.loc[placed[:20], "amount"] = batch.loc[placed[0], "amount"]
+    judged = book.judge(again)
+    assert (judged.verdict[placed[:20]] == QUARANTINED).all()
+    assert (np.delete(judged.verdict, placed[:20]) == SERVED).all()
+
+
+def test_an_order_that_never_came_leaves_a_hole(book: Rulebook) -> None:
+    every = orders(120, seed=2, start=1_500)
+    before, batch = every.iloc[:150], every.iloc[150:].reset_index(drop=True)
+    gone = batch["order"].isin([f"order-{n}" for n in range(1_570, 1_590)])
+    assert book.judge(batch, before).broken["holes:order"] == 0
+    judged = book.judge(batch[~gone], before)
+    assert judged.broken["holes:order"] == 20
+    assert (judged.verdict == SERVED).all()
+
+
+def test_an_unknown_word_is_its_own_columns_matter(book: Rulebook, batch: pd.DataFrame) -> None:
+    batch.loc[row(batch, "paid"), "kind"] = "refunded"
+    judged = book.judge(batch)
+    assert judged.broken["form:kind"] == 1
+    assert not any(count for check, count in judged.broken.items() if check.startswith("together:"))
