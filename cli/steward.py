@@ -86,7 +86,7 @@ def application(warehouse: Warehouse, tokens: Mapping[str, str], tables: tuple[s
         listed = "".join(f"<li><a href='/cells/{quote(name)}'>{escape(name)}</a></li>" for name in tables)
         return _page(
             "Steward",
-            f"<section><h2>Held rows</h2><p><a href='/held'>{waiting} rows wait for a decision</a></p></section>"
+            f"<section><h2>Held rows</h2><p><a href='/held'>{_waiting(waiting)} for a decision</a></p></section>"
             f"<section><h2>Cells</h2><p>Say which cells of {ROWS} telling rows are wrong; "
             f"the table is then judged by what you said.</p><ul>{listed}</ul></section>",
         )
@@ -191,6 +191,10 @@ def _page(title: str, body: str, status: int = 200) -> HTMLResponse:
         f"<header><a href='/'>Steward</a></header><main><h1>{escape(title)}</h1>{body}</main></html>",
         status,
     )
+
+
+def _waiting(rows: int) -> str:
+    return "1 row waits" if rows == 1 else f"{rows} rows wait"
 
 
 def _held(row: Mapping[str, Any]) -> str:

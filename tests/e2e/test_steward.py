@@ -111,7 +111,7 @@ def test_a_held_row_is_released_with_a_reason(page: Any, address: str, warehouse
     page.goto(address)
     assert "token" not in page.url
     shoot(page, "steward-start")
-    page.get_by_role("link", name="1 rows wait for a decision").click()
+    page.get_by_role("link", name="1 row waits for a decision").click()
     assert "EURO" in page.inner_text("pre")
     assert "<b>x</b>" in page.inner_text("pre")
     shoot(page, "steward-held")
