@@ -1,5 +1,5 @@
--- Landed records as they came, but for those that a verdict holds back until a steward releases them; a repaired record is
--- read with its repaired payload.
+-- Landed records as they came, but for those that a verdict holds back until a steward releases them; a repaired
+-- record is read with its repaired payload.
 with records as (
     select
         topic,
@@ -13,10 +13,20 @@ with records as (
     from {{ source('raw', 'events') }} final
     where
         (topic, "partition", generation, "offset") not in (
-            select topic, "partition", generation, "offset" from {{ source('quality', 'held_rows') }}
+            select
+                topic,
+                "partition",
+                generation,
+                "offset"
+            from {{ source('quality', 'held_rows') }}
         )
         and (topic, "partition", generation, "offset") not in (
-            select topic, "partition", generation, "offset" from {{ source('quality', 'repaired_events') }}
+            select
+                topic,
+                "partition",
+                generation,
+                "offset"
+            from {{ source('quality', 'repaired_events') }}
         )
     union all
     select
