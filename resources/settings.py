@@ -41,7 +41,8 @@ class Source(BaseModel):
     url: SecretStr = Field(description="postgresql://… or mongodb://…/database")
     tables: list[str] = Field(default_factory=list, description="Tables (`schema.table`) or collections to copy.")
     compare: dict[str, str] = Field(
-        default_factory=dict, description="PostgreSQL table → the warehouse's table that follows it."
+        default_factory=dict,
+        description="Table → the warehouse's table that follows it; collection → `raw.source_current`.",
     )
     lag_seconds: float = Field(default=60.0, ge=0, description="How far that table may follow behind.")
 

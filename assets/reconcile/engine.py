@@ -155,9 +155,14 @@ def reconcile(
             keys, rows, segments, wrong = _suspects(snapshot, held, stages, clock)
             before = snapshot.rows(keys) if lag <= 0 else {}
     if lag <= 0:
-        found, in_flight = _judged(keys, before, held.rows(keys)), 0
+        found, in_flight = judged(keys, before, held.rows(keys)), 0
     else:
-        found, in_flight = _settled(postgres, held, keys, lag=lag, clock=clock, sleep=sleep)
+
+        def look(left: Sequence[Key]) -> Versions:
+            with source_snapshot(postgres, held.table, connections=1) as now:
+                return now.rows(left)
+
+        found, in_flight = settled(look, held.rows, keys, lag=lag, clock=clock, sleep=sleep)
     stages["rows"] = clock() - began - sum(each for name, each in stages.items() if name != "source")
     return Report(
         table.source, table.warehouse, *rows, segments, wrong, tuple(found), in_flight, drift, clock() - began, stages
@@ -195,38 +200,37 @@ def _suspects(
     return keys, (int(left.rows.sum()), int(right.rows.sum())), len(left.rows), len(wrong)
 
 
-def _judged(keys: Sequence[Key], source: Versions, held: dict[Key, list[Row]]) -> list[Difference]:
+def judged(keys: Sequence[Key], source: Versions, held: dict[Key, list[Row]]) -> list[Difference]:
+    """Return the differences of the rows of ``keys``."""
     judged = (classify(key, source[key][1] if key in source else None, held.get(key, [])) for key in keys)
     return [one for one in judged if one is not None]
 
 
-def _settled(
-    postgres: PostgresResource,
-    held: WarehouseTable,
+def settled(
+    look: Callable[[Sequence[Key]], Versions],
+    held: Callable[[Sequence[Key]], dict[Key, list[Row]]],
     keys: Sequence[Key],
     *,
     lag: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> tuple[list[Difference], int]:
-    """Return the differences that last, and how many rows were in flight; what never came to rest is late."""
+    """Return the differences that last, and how many rows were in flight; what never came to rest is late.
 
-    def look() -> Versions:
-        with source_snapshot(postgres, held.table, connections=1) as snapshot:
-            return snapshot.rows(left)
-
+    ``look`` and ``held`` return the rows of keys as the source and the warehouse have them now.
+    """
     left = list(keys)
     lasting: list[Difference] = []
     doubted: dict[Key, list[Row]] = {}
     if not left:
         return [], 0
-    before, since = look(), clock()
+    before, since = look(left), clock()
     for _ in range(LOOKS):
         sleep(max(0.0, since + lag - clock()))
         # The warehouse first: what it shows is compared with what the source had a lag before.
-        rows = held.rows(left)
-        now, at = look(), clock()
-        differ = {one.key: one for one in _judged(left, now, rows)}
+        rows = held(left)
+        now, at = look(left), clock()
+        differ = {one.key: one for one in judged(left, now, rows)}
         rest = []
         for key, one in differ.items():
             # A row that is not there has no version: that it came and went meanwhile shows in a second look only.

@@ -24,6 +24,8 @@ from resources.warehouse import Warehouse
 
 KIND: Final = "data_repair"
 ACTOR: Final = "quality/source_reconciliation"
+#: Where copies are: repaired by another copy.
+COPIES: Final = "raw.source_current"
 #: Rows of one decision: a person reads it.
 MOST: Final = 1000
 VALID = timedelta(days=7)
@@ -70,6 +72,13 @@ def apply(store: DecisionStore, warehouse: Warehouse, identity: UUID | str, *, a
     source = get_settings().sources.get(action["source"])
     if source is None or source.compare.get(action["table"]) != action["warehouse_table"]:
         raise SourceError(f"source {action['source']} is not configured to be compared with {decision.subject}")
+    if action["warehouse_table"] == COPIES:
+        from assets.sources import copy_table
+
+        # What differs is a copy, so it is made anew: under the decision's name, hence once.
+        copied = copy_table(warehouse, action["source"], source, action["table"], run_id=str(decision.decision_id))
+        details = {"copied": copied.rows, "rows": len(action["rows"])}
+        return store.applied(decision.decision_id, actor=actor, details=details)
     resource = PostgresResource(url=source.url.get_secret_value())
     table, _ = describe(resource, warehouse, action["table"], action["warehouse_table"])
     keys: list[Key] = [int(row["key"]) if table.numbered else str(row["key"]) for row in action["rows"]]

@@ -8,6 +8,7 @@ What belongs here: the assets and what they tell. What does not: copying (``snap
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -18,12 +19,16 @@ from resources.errors import ResourceError, SourceError, Unavailable
 from resources.settings import Source, get_settings
 from resources.warehouse import WarehouseResource
 
+if TYPE_CHECKING:
+    from assets.reconcile.engine import Report
+
 SOURCE_ROWS = dg.AssetKey(["raw", "source_rows"])
 RECONCILIATION = dg.AssetKey(["quality", "source_reconciliation"])
 #: The check that decisions may rest on.
 AGREES = dg.AssetCheckKey(RECONCILIATION, "agrees")
 _RETRIES = 3
 _POSTGRES = ("postgresql://", "postgres://")
+_MONGO = ("mongodb://", "mongodb+srv://")
 _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 
 
@@ -88,7 +93,7 @@ def copy_table(warehouse: WarehouseResource, name: str, source: Source, table: s
 
         with postgres_origin(PostgresResource(url=url), table) as origin:
             return copy(origin, warehouse, source=name, table=table, run_id=run_id)
-    if url.startswith(("mongodb://", "mongodb+srv://")):
+    if url.startswith(_MONGO):
         from assets.sources.mongo import mongo_origin
         from resources.mongo import MongoResource
 
@@ -97,11 +102,30 @@ def copy_table(warehouse: WarehouseResource, name: str, source: Source, table: s
     raise SourceError(f"source {name}: the URL begins neither with postgresql:// nor with mongodb://")
 
 
+def compare_table(warehouse: WarehouseResource, name: str, source: Source, table: str, target: str) -> "Report":
+    """Compare one table or collection of a source; raises :class:`SourceError` where the URL is of neither kind."""
+    url = source.url.get_secret_value()
+    if url.startswith(_POSTGRES):
+        from assets.reconcile.engine import describe, reconcile
+        from resources.postgres import PostgresResource
+
+        postgres = PostgresResource(url=url)
+        described, drift = describe(postgres, warehouse, table, target)
+        return reconcile(postgres, warehouse, described, lag=source.lag_seconds, drift=drift)
+    if url.startswith(_MONGO):
+        from assets.reconcile.documents import reconcile_collection
+        from resources.mongo import MongoResource
+
+        mongo = MongoResource(url=url)
+        return reconcile_collection(mongo, warehouse, name, table, target, lag=source.lag_seconds)
+    raise SourceError(f"source {name}: the URL begins neither with postgresql:// nor with mongodb://")
+
+
 @dg.asset(
     key=RECONCILIATION,
     group_name="sources",
     owners=["team:platform"],
-    kinds={"clickhouse", "postgres"},
+    kinds={"clickhouse", "postgres", "mongodb"},
     hooks={no_retry_of_permanent},
     description="The warehouse's tables compared with the sources that they follow, to the rows that differ; repairs "
     "are proposed as decisions.",
@@ -118,21 +142,15 @@ def copy_table(warehouse: WarehouseResource, name: str, source: Source, table: s
 )
 def source_reconciliation(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Compare each table, keep the report, propose a repair where rows differ."""
-    from assets.reconcile.engine import Report, describe, reconcile
+    from assets.reconcile.engine import Report
     from assets.reconcile.repair import propose
-    from resources.postgres import PostgresResource
 
     reports: list[tuple[str, Report]] = []
     wrong: list[str] = []
     for name, source in get_settings().sources.items():
-        postgres = PostgresResource(url=source.url.get_secret_value())
-        if source.compare and not postgres.url.startswith(_POSTGRES):
-            wrong.append(f"source {name}: only tables of PostgreSQL are compared, its URL is of another kind")
-            continue
         for table, target in source.compare.items():
             try:
-                described, drift = describe(postgres, warehouse, table, target)
-                report = reconcile(postgres, warehouse, described, lag=source.lag_seconds, drift=drift)
+                report = compare_table(warehouse, name, source, table, target)
             except Unavailable as error:
                 raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=10) from error
             except ResourceError as error:

@@ -39,10 +39,11 @@ def classify(key: Key, source: Row | None, held: Sequence[Row]) -> Difference | 
         return Difference(key, "missing")
     if len(held) > 1:
         return Difference(key, "extra", detail=f"{len(held)} rows of one key")
-    names = tuple(sorted(name for name in source if source[name] != held[0].get(name)))
+    # A document may lack a field, on either side.
+    names = tuple(sorted(name for name in source.keys() | held[0].keys() if source.get(name) != held[0].get(name)))
     if not names:
         return None
-    if all(_alike(source[name], held[0].get(name)) for name in names):
+    if all(_alike(source.get(name), held[0].get(name)) for name in names):
         return Difference(key, "type_drift", names, "the same values in another form")
     return Difference(key, "changed", names)
 
