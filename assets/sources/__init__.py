@@ -17,7 +17,7 @@ from assets.resting import decides
 from assets.sources.snapshot import Copied, copy
 from resources.errors import ResourceError, SourceError, Unavailable
 from resources.settings import Source, get_settings
-from resources.warehouse import WarehouseResource
+from resources.warehouse import Warehouse, WarehouseResource
 
 if TYPE_CHECKING:
     from assets.reconcile.engine import Report
@@ -84,7 +84,7 @@ def compared(tables: Iterable[str]) -> bool:
     return any(table.replace("/", ".") in targets for table in tables)
 
 
-def copy_table(warehouse: WarehouseResource, name: str, source: Source, table: str, *, run_id: str) -> Copied:
+def copy_table(warehouse: Warehouse, name: str, source: Source, table: str, *, run_id: str) -> Copied:
     """Copy one table or collection of a source; raises :class:`SourceError` where the URL is of neither kind."""
     url = source.url.get_secret_value()
     if url.startswith(_POSTGRES):
@@ -102,7 +102,7 @@ def copy_table(warehouse: WarehouseResource, name: str, source: Source, table: s
     raise SourceError(f"source {name}: the URL begins neither with postgresql:// nor with mongodb://")
 
 
-def compare_table(warehouse: WarehouseResource, name: str, source: Source, table: str, target: str) -> "Report":
+def compare_table(warehouse: Warehouse, name: str, source: Source, table: str, target: str) -> "Report":
     """Compare one table or collection of a source; raises :class:`SourceError` where the URL is of neither kind."""
     url = source.url.get_secret_value()
     if url.startswith(_POSTGRES):
@@ -123,6 +123,7 @@ def compare_table(warehouse: WarehouseResource, name: str, source: Source, table
 
 @dg.asset(
     key=RECONCILIATION,
+    deps=[SOURCE_ROWS],  # copies that are compared are tonight's
     group_name="sources",
     owners=["team:platform"],
     kinds={"clickhouse", "postgres", "mongodb"},
