@@ -1,23 +1,28 @@
-"""The arms that ``saga_policy.py`` compares with: static defaults, a tuned baseline, an oracle that knows the faults.
+"""Arms of ``saga_policy.py``: static defaults, a tuned baseline, Isthmus, an oracle that knows the faults.
 
-What belongs here: policies other than Isthmus'. What does not: Isthmus' (``ml.steering``), worlds, tuning.
+What belongs here: policies of the world. What does not: the strongest peer (``_policy_breaker``), what Isthmus decides
+(``ml.steering``), worlds, tuning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, cast
 
 import numpy as np
 
+from examples.client.turns import HOLD
 from examples.shop.world.faults import Fault, Kind, Schedule
 from examples.shop.world.policy import Coming, GiveUp, Send, Wait
 from examples.shop.world.run import World
-from ml.steering.decide import Rules, Steering
+from ml.steering.decide import Rules
 from ml.steering.health import Habits, Outcome
 from ml.steering.line import Line
+from ml.steering.turns import Dispatcher
+from ml.timeouts.learning import Learned
+from services.orchestrator.steering import MOST_HELD
 
 
 class Static:
@@ -33,8 +38,9 @@ class Static:
         """Note nothing."""
         return 0
 
-    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> Iterable[int]:
         """Note nothing."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Tuned:
 
     def __init__(self, settings: Settings, world: World, past: Mapping[str, Any], seed: int) -> None:
         self._settings = settings
-        self._uniform = _uniforms(np.random.default_rng([seed, 77]))
+        self._uniform = uniforms(np.random.default_rng([seed, 77]))
         self._timeout = {name: settings.timeout * float(np.quantile(past[name], 0.99)) for name in world.plan}
         usual = {name: world.rate * float(np.mean(past[name])) for name in world.plan}
         self._limit = {name: 5.0 + settings.bulkhead * usual[name] for name in world.plan}
@@ -91,51 +97,10 @@ class Tuned:
         self._flying[coming.participant] += 1
         return 0
 
-    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> Iterable[int]:
         """Count it off."""
         self._flying[coming.participant] -= 1
-
-
-@dataclass(frozen=True)
-class Caution:
-    """What is tuned of the circuit breaker, besides the baseline's settings."""
-
-    opens: float = 0.7  # share of failures among recent attempts at which it opens
-    memory: float = 10.0  # attempts that are recent
-    rests: float = 10.0  # seconds until a probe goes through
-
-
-class Breaker(Tuned):
-    """The tuned baseline behind a circuit breaker: while it is open sagas wait instead of failing."""
-
-    def __init__(self, settings: Settings, caution: Caution, world: World, past: Mapping[str, Any], seed: int) -> None:
-        super().__init__(settings, world, past, seed)
-        self._caution = caution
-        self._failing = dict.fromkeys(world.plan, 0.0)
-        self._probe_at = dict.fromkeys(world.plan, 0.0)
-
-    def decide(self, coming: Coming, now: float) -> Send | Wait | GiveUp:
-        """Return what the saga does next."""
-        name = coming.participant
-        if self._failing[name] >= self._caution.opens:
-            if now < self._probe_at[name]:
-                # Those who waited do not come back all at once.
-                return Wait((self._probe_at[name] - now) + self._caution.rests * self._uniform())
-            self._probe_at[name] = now + self._caution.rests
-            return Send(self._timeout[name])
-        return super().decide(coming, now)
-
-    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
-        """Open or close."""
-        super().ended(coming, ticket, now, outcome)
-        name, failed = coming.participant, outcome not in ("ok", "declined")
-        was_open = self._failing[name] >= self._caution.opens
-        if was_open and not failed:
-            self._failing[name] = 0.0
-            return
-        self._failing[name] += (float(failed) - self._failing[name]) / self._caution.memory
-        if not was_open and self._failing[name] >= self._caution.opens:
-            self._probe_at[name] = now + self._caution.rests
+        return ()
 
 
 @dataclass(frozen=True)
@@ -157,7 +122,7 @@ class Oracle:
 
     def __init__(self, insight: Insight, world: World, past: Mapping[str, Any], seed: int) -> None:
         self._insight = insight
-        self._uniform = _uniforms(np.random.default_rng([seed, 78]))
+        self._uniform = uniforms(np.random.default_rng([seed, 78]))
         self._schedules = {
             name: Schedule([fault for fault in world.faults if fault.participant == name]) for name in world.plan
         }
@@ -198,9 +163,10 @@ class Oracle:
         self._flying[coming.participant] += 1
         return 0
 
-    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> Iterable[int]:
         """Count it off."""
         self._flying[coming.participant] -= 1
+        return ()
 
     def _stops(self, fault: Fault) -> bool:
         """Return whether sagas wait for a fault's end."""
@@ -210,36 +176,67 @@ class Oracle:
 
 
 class Isthmus:
-    """``ml.steering`` as a policy of the world."""
+    """The advice service's turns as a policy of the world: the service's own code, and its rules for holding answers.
 
-    def __init__(self, rules: Rules, habits: Habits, world: World, past: Mapping[str, Any], seed: int) -> None:
+    As :meth:`services.orchestrator.steering.Turns.ask_and_wait` and the client (``examples.client.turns``) do: a saga
+    that is to wait is held, is called when an attempt's end makes room, and asks again by itself when it was held for
+    :data:`HOLD` seconds. Nothing takes time on the way.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        habits: Habits,
+        world: World,
+        past: Mapping[str, Any],
+        seed: int,
+        *,
+        learned: Learned | None = None,
+    ) -> None:
+        """``learned``: time-outs that were learned of the past."""
         usual = {name: float(np.quantile(past[name], 0.99)) for name in world.plan}
-        self._steering = Steering(usual, _uniforms(np.random.default_rng([seed, 79])), rules=rules, habits=habits)
+        self._dispatcher = Dispatcher(usual, uniforms(np.random.default_rng([seed, 79])), rules=rules, habits=habits)
+        self._dispatcher.timeouts.take("the past", learned)
         self._plan = world.plan
+        self._ticket = 0
+        self._held_since: dict[int, float] = {}
 
     def decide(self, coming: Coming, now: float) -> Send | Wait | GiveUp:
         """Return what the saga does next."""
-        move = self._steering.decide(
+        turn = self._dispatcher.ask(
+            coming.participant,
             coming.participant,
             coming.saga,
             now,
-            deadline=coming.deadline,
+            left=coming.deadline - now,
             attempts=coming.attempts,
             asked=coming.asked,
             then=self._plan[coming.step + 1 :],
         )
-        if move.what == "stop":
-            return GiveUp("too late")
-        return Send(move.seconds) if move.what == "send" else Wait(move.seconds)
+        if turn.move == "wait":
+            while self._held_since and now - next(iter(self._held_since.values())) > HOLD + 1.0:
+                del self._held_since[next(iter(self._held_since))]  # its deadline has passed
+            began = self._held_since.setdefault(coming.saga, now)
+            hold = min(HOLD, coming.deadline - began) - (now - began)
+            if hold > 0 and len(self._held_since) <= MOST_HELD:
+                return Wait(min(turn.seconds, hold), held=True)
+        self._held_since.pop(coming.saga, None)
+        if turn.ticket is None:
+            return Wait(turn.seconds) if turn.move == "wait" else GiveUp("too late")
+        self._ticket = turn.ticket
+        return Send(turn.seconds)
 
     def sent(self, coming: Coming, now: float) -> int:
-        """Note it."""
-        return self._steering.sent(coming.participant, now, coming.deadline - now)
+        """Return the ticket of the turn that was given just now."""
+        return self._ticket
 
-    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
-        """Note it."""
-        self._steering.ended(coming.participant, ticket, now, cast(Outcome, outcome))
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> Iterable[int]:
+        """Tell it; return who is called."""
+        # A call that a participant let go because its time was over: the caller sees a time-out.
+        told = cast(Outcome, "timed_out" if outcome == "expired" else outcome)
+        return self._dispatcher.tell(coming.participant, ticket, now, told)
 
 
-def _uniforms(random: np.random.Generator) -> Any:
+def uniforms(random: np.random.Generator) -> Any:
+    """Return a function that draws from [0, 1)."""
     return (value for _ in count() for value in random.random(4096).tolist()).__next__

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._policy_arms import Breaker, Caution, Insight, Isthmus, Oracle, Settings, Static, Tuned
+from benchmarks._policy_arms import Insight, Isthmus, Oracle, Settings, Static, Tuned
+from benchmarks._policy_breaker import Breaker, Caution
 from benchmarks._policy_worlds import Material, Shape, world
 from examples.shop.world.policy import Policy
 from examples.shop.world.run import World, run
 from ml.steering.decide import Rules
 from ml.steering.health import Habits
+from ml.timeouts.learning import Learned
 
 TUNED = Path(__file__).with_name("saga_policy_tuned.json")
 DEVELOPERS = (1, 2, 3, 4)
@@ -39,7 +41,18 @@ _SETTINGS: Bounds = {
     "ratio": (0.05, 10.0, "log"),
     "bulkhead": (2.0, 200.0, "log"),
 }
-_CAUTION: Bounds = {"opens": (0.2, 0.95, "linear"), "memory": (4.0, 60.0, "log"), "rests": (0.5, 60.0, "log")}
+_CAUTION: Bounds = {
+    "opens": (0.2, 1.0, "linear"),
+    "window": (5, 200, "whole"),
+    "fewest": (2, 50, "whole"),
+    "slow": (2.0, 100.0, "log"),
+    "rests": (0.3, 30.0, "log"),
+    "longer": (1.0, 3.0, "log"),
+    "most_rest": (2.0, 60.0, "log"),
+    "probes": (1, 20, "whole"),
+    "spread": (0.1, 30.0, "log"),
+    "late": (0.0, 3.0, "linear"),
+}
 _INSIGHT: Bounds = {
     "errors": (0.3, 1.0, "linear"),
     "hangs": (0.0, 1.0, "linear"),
@@ -68,7 +81,15 @@ BOUNDS: Mapping[str, Bounds] = {
 }
 
 
-def policy(arm: str, chosen: Mapping[str, float], a_world: World, past: Mapping[str, Any], seed: int) -> Policy:
+def policy(
+    arm: str,
+    chosen: Mapping[str, float],
+    a_world: World,
+    past: Mapping[str, Any],
+    seed: int,
+    *,
+    learned: Learned | None = None,
+) -> Policy:
     """Return the policy of an arm with what was chosen for it; the rest stays as it is by default."""
     if arm == "static":
         return Static()
@@ -77,7 +98,7 @@ def policy(arm: str, chosen: Mapping[str, float], a_world: World, past: Mapping[
     if arm == "breaker":
         return Breaker(Settings(**_of(Settings, chosen)), Caution(**_of(Caution, chosen)), a_world, past, seed)
     if arm == "isthmus":
-        return Isthmus(Rules(**_of(Rules, chosen)), Habits(**_of(Habits, chosen)), a_world, past, seed)
+        return Isthmus(Rules(**_of(Rules, chosen)), Habits(**_of(Habits, chosen)), a_world, past, seed, learned=learned)
     return Oracle(Insight(**_of(Insight, chosen)), a_world, past, seed)
 
 
@@ -96,13 +117,15 @@ class Job:
     seed: int
     shape: Shape
     past: bool
+    learned: Learned | None = None
+    """Time-outs that were learned before, for Isthmus."""
 
 
 def ran(job: Job) -> dict[str, float]:
     """Return the figures of one run, with the seconds of processor time that it took."""
     a_world = world(job.material, job.seed, job.shape, past=job.past)
     past = world(job.material, job.seed, job.shape, past=True).durations
-    made = policy(job.arm, job.chosen, a_world, past, job.seed)
+    made = policy(job.arm, job.chosen, a_world, past, job.seed, learned=job.learned)
     began = time.process_time()
     return {**run(a_world, made, job.seed).summary(), "cpu_s": time.process_time() - began}
 
@@ -117,26 +140,36 @@ def loss(job: Job, figures: Mapping[str, float]) -> float:
 
 
 def search(
-    arm: str, materials: Sequence[Material], shape: Shape, *, trials: int, pool: Executor, tick: Callable[[], None]
+    arm: str,
+    cases: Sequence[tuple[Material, Learned | None]],
+    shape: Shape,
+    *,
+    trials: int,
+    pool: Executor,
+    tick: Callable[[], None],
+    start: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Return the best of ``trials`` settings: the defaults, random ones, and in the last third neighbours of the best.
 
-    A setting's loss is the mean over the developers' worlds.
+    Settings in ``start`` begin there, and only neighbours move them. A setting's loss is the mean over the developers'
+    worlds; each case is a material and what was learned of its past.
     """
     random = np.random.default_rng([len(arm), *map(ord, arm)])
     bounds = BOUNDS[arm]
-    best: tuple[float, dict[str, float]] = (math.inf, {})
+    given = dict(start or {})
+    best: tuple[float, dict[str, float]] = (math.inf, given)
     left = trials
     while left:
         near = left <= trials // 3
         batch = min(4, left, left - trials // 3 if not near else left)
-        options = [_near(best[1], bounds, random) if near else _draw(bounds, random) for _ in range(batch)]
+        options = [_near(best[1], bounds, random) if near else {**_draw(bounds, random), **given} for _ in range(batch)]
         if left == trials:
-            options[0] = {}
+            options[0] = given
         jobs = [
-            Job(arm, option, materials[seed % len(materials)], seed, shape, past=True)
+            Job(arm, option, material, seed, shape, past=True, learned=known)
             for option in options
             for seed in DEVELOPERS
+            for material, known in [cases[seed % len(cases)]]
         ]
         each = [loss(job, figures) for job, figures in zip(jobs, pool.map(ran, jobs), strict=True)]
         losses = np.array(each).reshape(batch, len(DEVELOPERS)).mean(axis=1)

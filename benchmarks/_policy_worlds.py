@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks._times import in_seconds
-from examples.shop.world.faults import Fault, Kind, kind_of
+from benchmarks._policy_schedule import is_slow, schedule
+from examples.shop.world.faults import Fault, Kind
 from examples.shop.world.run import World, sized
 
 Floats = NDArray[np.float64]
@@ -26,11 +26,9 @@ PAST = 0.6
 """Share of what was measured that is the developers' part."""
 STEPS = 5
 _FEWEST = 100
-_CALM = {"calm", "normal", "base", "baseline", "healthy", "steady"}
+_CALM = {"calm", "normal", "base", "baseline", "healthy", "steady", "usual", "nominal", "ok", "idle", "good"}
 _WINDOW = 180.0
 """Seconds that an injected fault of the Nezha sets lasts, about."""
-_GAP = 600.0
-"""A schedule's calm longer than this is cut to it: nothing happens in it that tells policies apart."""
 _MIX = ((Kind.SLOW, 0.3), (Kind.DELAY, 0.15), (Kind.ERRORS, 0.25), (Kind.HANG, 0.15), (Kind.CRASH, 0.15))
 
 
@@ -44,7 +42,9 @@ class Material:
     slow: Mapping[str, Floats] = field(default_factory=dict)
     later: Mapping[str, Floats] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
-    """A schedule that is given; empty where each seed draws one."""
+    """A schedule that is given."""
+    is_given: bool = False
+    """Whether it is; else each seed draws one."""
     factors: Floats = field(default_factory=lambda: np.array([2.0, 4.0, 8.0]))
     """How many times as long calls took under faults that slow down."""
 
@@ -90,33 +90,41 @@ def nezha(folder: Path) -> Material:
 
 
 def given(folder: Path) -> Material:
-    """Return the material of a folder with ``latency.parquet`` and ``faults.parquet``."""
+    """Return the material of a folder with ``latency.parquet`` and ``faults.parquet``.
+
+    A participant's usual durations are those of a regime that is called calm or the like; where it has none, of its
+    quickest regime. Regimes whose names mean a brown-out stand for slow work, others for what comes later.
+    """
     latency = _read(folder / "latency.parquet", {"participant", "regime", "milliseconds"})
-    latency = latency[np.isfinite(latency.milliseconds) & (latency.milliseconds > 0)]
-    names = [str(name) for name in latency.regime.unique()]
-    base = next((name for name in names if name.lower() in _CALM), names[0])
-    by = {
-        (str(regime), str(participant)): own.milliseconds.to_numpy(dtype=np.float64) / 1000.0
-        for (regime, participant), own in latency.groupby(["regime", "participant"], sort=False)
-    }
-    plan = tuple(participant for regime, participant in by if regime == base and len(by[regime, participant]) >= 2)
-    if not plan:
-        raise SystemExit(f"{folder}/latency.parquet: no participant has durations in the regime {base!r}.")
+    latency = latency.assign(milliseconds=pd.to_numeric(latency.milliseconds, errors="coerce"))
+    latency = latency[np.isfinite(latency.milliseconds) & (latency.milliseconds > 0) & latency.participant.notna()]
+    if latency.empty:
+        raise SystemExit(f"{folder}/latency.parquet: no participant has a duration above 0 milliseconds.")
+    calm: dict[str, Floats] = {}
     slow: dict[str, Floats] = {}
     later: dict[str, Floats] = {}
-    for (regime, participant), seconds in by.items():
-        if regime != base and participant in plan:
-            (slow if _is_slow(regime) else later)[participant] = seconds
-    calm = {participant: by[base, participant] for participant in plan}
-    return Material(folder.name, plan, calm, slow, later, _schedule(folder / "faults.parquet", plan))
+    for name, own in latency.assign(regime=latency.regime.fillna("calm")).groupby("participant", sort=False):
+        regimes = {
+            str(regime): part.milliseconds.to_numpy(dtype=np.float64) / 1000.0
+            for regime, part in own.groupby("regime", sort=False)
+        }
+        base = next((one for one in regimes if one.strip().lower() in _CALM), None)
+        base = base or min(regimes, key=lambda one: float(np.median(regimes[one])))
+        participant = str(name)
+        calm[participant] = regimes.pop(base)
+        for regime, seconds in regimes.items():
+            (slow if is_slow(regime) else later).setdefault(participant, seconds)
+    plan = tuple(calm)
+    return Material(folder.name, plan, calm, slow, later, schedule(folder / "faults.parquet", plan), is_given=True)
 
 
 def world(material: Material, seed: int, shape: Shape, *, past: bool) -> World:
     """Return the world of a seed, made of the developers' part or of what came after it."""
     random = np.random.default_rng([seed, int(past)])
     calm = {name: _part(seconds, past=past) for name, seconds in material.calm.items()}
-    faults = material.faults or _drawn(material, shape, random)
-    horizon = max(fault.end for fault in faults) + shape.patience if material.faults else shape.horizon
+    faults = material.faults if material.is_given else _drawn(material, shape, random)
+    last = max((fault.end for fault in material.faults), default=0.0)
+    horizon = last + shape.patience if last else shape.horizon
     rate = shape.sagas / horizon
     return World(
         plan=material.plan,
@@ -151,45 +159,6 @@ def _drawn(material: Material, shape: Shape, random: np.random.Generator) -> tup
         faults.append(Fault(str(random.choice(material.plan)), kind, at, at + length, severity))
         at += length * (0.3 if random.random() < 0.15 else 1.0) + float(random.exponential(120.0))
     return tuple(faults)
-
-
-def _schedule(file: Path, plan: tuple[str, ...]) -> tuple[Fault, ...]:
-    """Return a schedule that is given, from its first fault on, long calms cut short."""
-    rows = _read(file, {"participant", "kind", "start", "end", "severity"})
-    start, end = (in_seconds(rows[column]) for column in ("start", "end"))
-    faults = []
-    for place in range(len(rows)):
-        participant, word = str(rows.participant.iloc[place]), str(rows.kind.iloc[place])
-        try:
-            kind = kind_of(word)
-        except ValueError as error:
-            print(f"left out: {error}")
-            continue
-        if participant not in plan:
-            print(f"left out: a fault of {participant}, which has no durations")
-        elif end[place] > start[place]:
-            severity = float(rows.severity.iloc[place])
-            faults.append(Fault(participant, kind, float(start[place]), float(end[place]), severity))
-    if not faults:
-        raise SystemExit(f"{file}: no fault that can be used.")
-    return _closer(sorted(faults, key=lambda fault: fault.start))
-
-
-def _closer(faults: list[Fault]) -> tuple[Fault, ...]:
-    lead = min(_GAP, 120.0)
-    shift, latest, moved = faults[0].start - lead, faults[0].start, []
-    for fault in faults:
-        shift += max(0.0, fault.start - latest - _GAP)
-        moved.append(Fault(fault.participant, fault.kind, fault.start - shift, fault.end - shift, fault.severity))
-        latest = max(latest, fault.end)
-    return tuple(moved)
-
-
-def _is_slow(regime: str) -> bool:
-    try:
-        return kind_of(regime) is Kind.SLOW
-    except ValueError:
-        return False
 
 
 def _read(file: Path, columns: set[str]) -> pd.DataFrame:

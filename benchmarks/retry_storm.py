@@ -76,11 +76,12 @@ class Retrying:
         self._sent[coming.saga, coming.step] = now
         return 0
 
-    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> tuple[int, ...]:
         """Learn how long answers take."""
         began = self._sent.pop((coming.saga, coming.step))
         if outcome in ("ok", "declined"):
             self._expected[coming.participant].observe(now - began, now)
+        return ()
 
 
 def a_world(seed: int) -> World:

@@ -1,6 +1,6 @@
 """Does Isthmus' advice save sagas? The reference shop in virtual time, the same orders and faults for each arm.
 
-    uv run python benchmarks/saga_policy.py [--data PATH] [--seeds N] [--quick] [--patience SECONDS] [--tune]
+    uv run python benchmarks/saga_policy.py [--data PATH] [--seeds N] [--orders N] [--patience SECONDS] [--quick] [--tune]
 
 Arms: static defaults; a baseline of good practice with its numbers tuned (time-outs from p99, jittered pauses, a retry
 budget, a bulkhead, deadlines that are passed on); the same behind a circuit breaker that lets sagas wait; Isthmus
@@ -33,8 +33,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks._policy_past import learned
 from benchmarks._policy_tuning import ARMS, BOUNDS, DEVELOPERS, TUNED, Job, chosen, ran, search
 from benchmarks._policy_worlds import Material, Shape, given, nezha
+from ml.timeouts.learning import Learned
 from resources.settings import get_settings
 
 Floats = NDArray[np.float64]
@@ -44,7 +46,7 @@ FIRST_SEED = 1001
 _NAMES = {
     "static": "static defaults",
     "tuned": "tuned baseline",
-    "breaker": "circuit breaker, tuned",
+    "breaker": "the same with circuit breakers, tuned",
     "isthmus": "Isthmus",
     "oracle": "oracle",
 }
@@ -55,24 +57,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder with latency.parquet and faults.parquet")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--orders", type=int, default=Shape.sagas, help="orders a seed, at the same use of workers")
     parser.add_argument("--patience", type=float, default=Shape.patience, help="seconds that an order may take")
     parser.add_argument("--quick", action="store_true", help="six seeds, a quarter of the orders")
     parser.add_argument("--tune", action="store_true", help="tune every arm again, and write what was found")
     arguments = parser.parse_args()
     console = Console()
-    shape = Shape(patience=arguments.patience)
+    shape = Shape(sagas=arguments.orders, patience=arguments.patience)
     if arguments.quick:
         shape = replace(shape, sagas=shape.sagas // 4)
     with ProcessPoolExecutor(os.cpu_count() or 1) as pool, Progress(console=console, transient=True) as progress:
         if arguments.tune:
             _tune(_nezhas(), shape, pool, progress)
         materials = [given(arguments.data)] if arguments.data else _nezhas()
+        known = _learned(materials, shape, pool)
         settings = {"static": {}, **chosen()}
         seeds = range(FIRST_SEED, FIRST_SEED + (min(6, arguments.seeds) if arguments.quick else arguments.seeds))
         jobs = [
-            Job(arm, settings[arm], materials[seed % len(materials)], seed, shape, past=False)
+            Job(arm, settings[arm], materials[case], seed, shape, past=False, learned=known[case])
             for seed in seeds
             for arm in ARMS
+            for case in [seed % len(materials)]
         ]
         task = progress.add_task("worlds", total=len(jobs))
         figures: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
@@ -91,13 +96,21 @@ def _nezhas() -> list[Material]:
     return [nezha(folder) for folder in folders]
 
 
+def _learned(materials: Sequence[Material], shape: Shape, pool: ProcessPoolExecutor) -> list[Learned | None]:
+    """Return the time-outs that were learned of each material's past."""
+    return list(pool.map(partial(learned, shape=shape), materials))
+
+
 def _tune(materials: Sequence[Material], shape: Shape, pool: ProcessPoolExecutor, progress: Progress) -> None:
     began, found = time.monotonic(), {}
     # Half of the orders at half of the rate: the same use of the workers, in half of the time.
     small = replace(shape, sagas=shape.sagas // 2)
+    cases = list(zip(materials, _learned(materials, small, pool), strict=True))
     for arm in BOUNDS:
         task = progress.add_task(f"tuning {arm}", total=TRIALS)
-        found[arm] = search(arm, materials, small, trials=TRIALS, pool=pool, tick=partial(progress.advance, task))
+        tick = partial(progress.advance, task)
+        start = found["tuned"] if arm == "breaker" else None
+        found[arm] = search(arm, cases, small, trials=TRIALS, pool=pool, tick=tick, start=start)
     written = {
         "trials": TRIALS,
         "developers_seeds": list(DEVELOPERS),

@@ -25,9 +25,9 @@ NEWEST = 20_000
 MOST = 60_000
 FEWEST = 2_000
 #: Of the past, what teaches before the rest is held out.
-_TEACHES = 0.8
+TEACHES = 0.8
 #: A share above this many times the target is not given to the service.
-_TOLERATED = 2.0
+TOLERATED = 2.0
 
 # An attempt that failed says nothing about how long one takes; one that timed out has not ended.
 _SQL = """
@@ -86,12 +86,12 @@ def step_timeouts(
     count = len(past.ms)
     if count < config.fewest:
         return _result(True, f"{count} attempts are too few to learn from ({config.fewest}): policies speak", {})
-    split = int(count * _TEACHES)
+    split = int(count * TEACHES)
     # What is tested is what is given: the newest steps correct it as they come.
     learned = learn([_part(past, 0, split)], target=TARGET)
     held_out, steps = false_share(learned, _part(past, split, count))
     figures = {"attempts": split, "held_out_steps": steps, "false_share": float(held_out)}
-    if not held_out <= _TOLERATED * TARGET:
+    if not held_out <= TOLERATED * TARGET:
         return _result(
             False, f"{held_out:.2%} of held-out steps would have been cut, {TARGET:.0%} is promised", figures
         )

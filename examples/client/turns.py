@@ -29,6 +29,8 @@ log = logging.getLogger("isthmus.client")
 MOST_LEFT: Final = 86_400.0
 MOST_TOLD: Final = 100
 """Ends that one request tells."""
+HOLD: Final = 20.0
+"""Seconds that the service may hold an answer back."""
 _REFUSING: Final = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
 MoveName = Literal["send", "wait", "stop"]
 
@@ -101,7 +103,7 @@ class HttpTurner:
     url: str
     token: str = field(repr=False)
     seconds: float = 0.5
-    hold: float = 20.0
+    hold: float = HOLD
     breaker: Breaker = field(default_factory=Breaker)
     _http: Connections = field(init=False)
     _told: deque[_Ended] = field(init=False, default_factory=lambda: deque(maxlen=10_000))

@@ -8,7 +8,6 @@ A saga whose beginning was not seen, or of which something was forgotten, says s
 
 from __future__ import annotations
 
-import math
 from bisect import insort_right
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -158,5 +157,4 @@ class Running:
             self._participants.started(event.participant, attempt, seconds)
         elif event.status in _OVER:
             saga.attempts.discard(attempt)
-            told = None if math.isnan(event.duration_ms) else event.duration_ms
-            self._participants.ended(attempt, seconds, failed=event.status != "completed", latency_ms=told)
+            self._participants.ended(attempt, seconds)

@@ -1,7 +1,7 @@
 """When the next attempt is made: what is seen of participants across all sagas, kept for those who ask.
 
 What belongs here: one steering for all who ask this process, those whose answer is held until their turn comes, and
-figures. What does not: the decision (:mod:`ml.steering`) and HTTP (:mod:`services.orchestrator.web`).
+figures. What does not: turns themselves (:mod:`ml.steering.turns`) and HTTP (:mod:`services.orchestrator.web`).
 
 What is known is in memory and begins anew with the process: nothing is held back until something was seen.
 """
@@ -22,23 +22,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict, Field
 
-from ml.steering.decide import Move, Steering
-from ml.steering.health import ANSWERED, Outcome
-from ml.timeouts.advisor import Advisor
+from ml.steering.health import Outcome
+from ml.steering.turns import Dispatcher, Turn
 from services.families import by, counter, gauge
-from services.orchestrator.standing import Standing, Timeouts
+from services.orchestrator.standing import Standing
 
 UNKNOWN: Final = 5.0
 """Seconds that are taken for the usual time-out of a participant without a policy; what is seen moves it."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 MOST_PARTICIPANTS: Final = 1_000
-WELL: Final = 0.95
-"""Share of recent attempts that were answered, from which the learned time-outs speak. In trouble the steering's own
-do: cut attempts look like hangs to what was learned, and short time-outs keep the trouble alive (ADR 118)."""
-LONGER: Final = 0.3
-"""Logarithm of steering's time-out over the usual one, up to which a participant counts as well."""
-_LOST_SECONDS: Final = 600.0
-"""After which an attempt whose end was not told is taken for lost; no time-out is longer."""
 MOST_HELD: Final = 5_000
 """Answers that are held at a time; who comes then is told when to ask again."""
 
@@ -97,71 +89,6 @@ class Coming:
     step: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The next move of a saga; ``ticket`` names the attempt where it is to be sent."""
-
-    move: Literal["send", "wait", "stop"]
-    seconds: float
-    because: str
-    ticket: int | None
-
-
-class LearnedTimeouts:
-    """Time-outs by what was learned (:mod:`ml.timeouts`), corrected by how attempts end; for one thread."""
-
-    def __init__(self) -> None:
-        self._advisor: Advisor | None = None
-        self._known = Timeouts()
-        self._begun: dict[tuple[str, int], tuple[int, float]] = {}
-        self._number = 0
-
-    def take(self, timeouts: Timeouts) -> None:
-        """Take what was learned anew; what was seen of participants since, and attempts under way, are kept."""
-        if timeouts.at == self._known.at or timeouts.learned is None:
-            return
-        advisor = Advisor(timeouts.learned)
-        if self._advisor is not None:
-            advisor.restore(self._advisor.save())
-        self._known, self._advisor = timeouts, advisor
-
-    def began(self, participant: str, step: str, ticket: int, now: float) -> float | None:
-        """Return the time-out, seconds, of an attempt that begins; None where its step was not learned."""
-        if self._advisor is None:
-            return None
-        self._expire(now)
-        self._number += 1
-        advice = self._advisor.advise(self._number, participant, step, now)
-        if not advice.known:
-            return None
-        self._begun[participant, ticket] = self._number, now
-        return advice.timeout_ms / 1000
-
-    def ended(self, participant: str, ticket: int, now: float, outcome: Outcome) -> None:
-        """Note how an attempt ended."""
-        begun = self._begun.pop((participant, ticket), None)
-        if begun is None or self._advisor is None:
-            return
-        number, at = begun
-        if outcome in ANSWERED:
-            self._advisor.ended(number, (now - at) * 1000)
-        elif outcome == "timed_out":
-            self._advisor.gave_up(number, (now - at) * 1000)
-        else:
-            # One that failed at once says nothing about how long an answer takes.
-            self._advisor.dropped(number)
-
-    def _expire(self, now: float) -> None:
-        """Let go of attempts whose end was never told: their caller is gone."""
-        while self._begun:
-            key, (number, at) = next(iter(self._begun.items()))
-            if now - at < _LOST_SECONDS:
-                return
-            del self._begun[key]
-            if self._advisor is not None:
-                self._advisor.dropped(number)
-
-
 class Turns(Collector):
     """Gives turns to sagas; for one thread."""
 
@@ -169,39 +96,31 @@ class Turns(Collector):
         self, standing: Callable[[], Standing], *, clock: Callable[[], float] = time.monotonic, seed: int | None = None
     ) -> None:
         # Jitter, not secrets.
-        self._steering = Steering({}, random.Random(seed).random)  # noqa: S311
+        self._dispatcher = Dispatcher({}, random.Random(seed).random)  # noqa: S311
+        self._steering = self._dispatcher.steering
         self._standing = standing
         self._clock = clock
         self._read: Standing | None = None
-        self._timeouts = LearnedTimeouts()
         self._usual: dict[str, float] = {}
         self._held: dict[str, dict[int, asyncio.Future[None]]] = {}
         self.given: Counter[str] = Counter()
 
     def ask(self, coming: Coming) -> Turn:
         """Return the next move of a saga; raises TooManyParticipants."""
-        now, participant, left = self._clock(), coming.participant, coming.left
-        for name in (participant, *coming.then):
+        for name in (coming.participant, *coming.then):
             self._know(name)
-        steering = self._steering
-        move: Move = steering.decide(
-            participant,
+        turn = self._dispatcher.ask(
+            coming.participant,
+            coming.step,
             hash(coming.saga_id),
-            now,
-            deadline=now + left,
+            self._clock(),
+            left=coming.left,
             attempts=coming.attempts,
             asked=coming.asked,
             then=coming.then,
         )
-        self.given[move.what] += 1
-        if move.what != "send":
-            return Turn(move.what, move.seconds, move.because, None)
-        ticket = steering.sent(participant, now, left)
-        learned = self._timeouts.began(participant, coming.step, ticket, now)
-        health = steering.health[participant]
-        is_well = health.success >= WELL and health.stretch <= LONGER
-        seconds = min(learned, left) if learned is not None and is_well else move.seconds
-        return Turn("send", seconds, move.because, ticket)
+        self.given[turn.move] += 1
+        return turn
 
     async def ask_and_wait(self, coming: Coming, *, hold: float, is_gone: Callable[[], Awaitable[bool]]) -> Turn | None:
         """Return the next move of a saga, as :meth:`ask`; where it would wait, hold it for up to ``hold`` seconds.
@@ -230,11 +149,9 @@ class Turns(Collector):
         """Note how an attempt ended; a second time, or one that is not known, tells nothing."""
         if participant not in self._steering.health:
             return
-        now = self._clock()
-        self._steering.ended(participant, ticket, now, outcome)
-        self._timeouts.ended(participant, ticket, now, outcome)
+        called = self._dispatcher.tell(participant, ticket, self._clock(), outcome)
         if held := self._held.get(participant):
-            for saga in self._steering.called(participant):
+            for saga in called:
                 if (call := held.get(saga)) is not None and not call.done():
                     call.set_result(None)
 
@@ -272,7 +189,7 @@ class Turns(Collector):
             self._read, self._usual = standing, _usual(standing)
             for name in self._steering.health:
                 self._steering.know(name, self._usual.get(name, UNKNOWN))
-            self._timeouts.take(standing.timeouts)
+            self._dispatcher.timeouts.take(standing.timeouts.at, standing.timeouts.learned)
         if participant not in self._steering.health:
             if len(self._steering.health) >= MOST_PARTICIPANTS:
                 raise TooManyParticipants(f"{MOST_PARTICIPANTS:,} participants are known, and no more are kept")

@@ -28,17 +28,29 @@ class Kind(Enum):
 
 
 _WORDS = {
-    Kind.SLOW: ("slow", "brownout", "brown-out", "brown_out", "latency", "cpu", "memory", "disk", "contention"),
-    Kind.DELAY: ("delay", "network", "packet"),
-    Kind.ERRORS: ("error", "exception", "return", "fail", "http", "5xx"),
-    Kind.HANG: ("hang", "stall", "freeze", "deadlock", "block"),
-    Kind.CRASH: ("crash", "down", "outage", "kill", "partition", "unavailable", "restart"),
+    Kind.SLOW: (
+        "slow",
+        "brown",
+        "latency",
+        "cpu",
+        "mem",
+        "disk",
+        "contention",
+        "degrad",
+        "throttl",
+        "saturat",
+        "overload",
+    ),
+    Kind.DELAY: ("delay", "network", "packet", "jitter", "bandwidth"),
+    Kind.ERRORS: ("error", "exception", "return", "fail", "http", "5xx", "abort", "corrupt"),
+    Kind.HANG: ("hang", "stall", "freeze", "deadlock", "block", "unresponsive", "timeout", "time-out", "blackhole"),
+    Kind.CRASH: ("crash", "down", "outage", "kill", "partition", "unavailable", "restart", "refus", "reset", "oom"),
 }
 
 
 def kind_of(word: str) -> Kind:
     """Return the kind that a word of a schedule means; raises ValueError for one that means none."""
-    plain = word.strip().lower()
+    plain = word.strip().lower().replace("slowdown", "slow")
     # A delay of the network first, since "network_delay" and "latency" are told apart by it.
     for kind in (Kind.DELAY, Kind.HANG, Kind.CRASH, Kind.ERRORS, Kind.SLOW):
         if any(part in plain for part in _WORDS[kind]):

@@ -5,6 +5,7 @@ What belongs here: the protocol. What does not: any policy (benchmarks; Isthmus'
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,9 +36,11 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Ask again after ``seconds``."""
+    """Ask again after ``seconds``, or as soon as the saga is called where it is ``held``."""
 
     seconds: float
+    held: bool = False
+    """Whether the policy keeps its answer back meanwhile: the saga has asked once, and waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +59,8 @@ class Policy(Protocol):
     def sent(self, coming: Coming, now: float) -> int:
         """Note that an attempt began; return a ticket for it."""
 
-    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
-        """Note how an attempt ended: ``ok``, ``declined``, ``error``, ``refused``, ``timed_out``."""
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> Iterable[int]:
+        """Note how an attempt ended: ``ok``, ``declined``, ``error``, ``refused``, ``timed_out``.
+
+        Return the sagas that are called: those of them that are held at this participant are decided on at once.
+        """

@@ -6,9 +6,10 @@ What belongs here: the course of one saga. What does not: when to call, for how 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from examples.shop.world.clock import Clock
+from examples.shop.world.clock import Clock, Reply
 from examples.shop.world.durability import Durability
 from examples.shop.world.participants import Answer, Participant, Request
 from examples.shop.world.policy import Coming, GiveUp, Policy, Wait
@@ -54,6 +55,7 @@ class OrderSaga:
         self._plan = tuple(plan)
         self._policy = policy
         self._patience = patience
+        self._held: dict[tuple[str, int], Reply[None]] = {}
 
     async def run(self, order: int, durability: Durability) -> End:
         """Run one order to its end."""
@@ -75,17 +77,19 @@ class OrderSaga:
     async def _step(self, order: int, step: int, name: str, deadline: float) -> tuple[str, int, int]:
         """Return why a step failed (``""``: it did not), how often it was tried, and how often the policy was asked."""
         clock, policy, participant = self._clock, self._policy, self._participants[name]
-        attempts, asked, asks, last = 0, 0, 0, None
+        attempts, asked, asks, last, is_held = 0, 0, 0, None, False
         while True:
             now = clock.now()
             if now >= deadline:
                 return "deadline", attempts, asks
             coming = Coming(order, step, name, attempts, asked, deadline, last)
             decision = policy.decide(coming, now)
-            asks += 1
+            asks += not is_held
+            is_held = isinstance(decision, Wait) and decision.held
             if isinstance(decision, Wait):
                 asked += 1
-                await clock.sleep(min(max(decision.seconds, 0.001), deadline - now))
+                seconds = min(max(decision.seconds, 0.001), deadline - now)
+                await (self._hold(name, order, seconds) if is_held else clock.sleep(seconds))
                 continue
             if isinstance(decision, GiveUp):
                 return decision.reason, attempts, asks
@@ -99,11 +103,22 @@ class OrderSaga:
                 last = answer.value
             except TimeoutError:
                 last = "timed_out"
-            policy.ended(coming, ticket, clock.now(), last)
+            for called in policy.ended(coming, ticket, clock.now(), last):
+                if (held := self._held.get((name, called))) is not None:
+                    held.leave(None)
             if answer is Answer.OK:
                 return "", attempts, asks
             if answer is Answer.DECLINED:
                 return "declined", attempts, asks
+
+    async def _hold(self, name: str, order: int, seconds: float) -> None:
+        """Return when the order is called, or after ``seconds``."""
+        called = self._held[name, order] = self._clock.reply()
+        try:
+            with suppress(TimeoutError):
+                await self._clock.within(seconds, called.taken())
+        finally:
+            del self._held[name, order]
 
     async def _undo(self, order: int, failed: int, durability: Durability) -> tuple[int, int]:
         """Undo the steps before ``failed``, the last one first; return how many were, and how many could not be.

@@ -54,7 +54,7 @@ def test_learned_written_and_read_by_the_service(
     assert keeper.standing.timeouts.learned is not None
 
     # What does not keep its promise is not written: what was known stays in use.
-    monkeypatch.setattr(timeouts, "_TOLERATED", 0.0)
+    monkeypatch.setattr(timeouts, "TOLERATED", 0.0)
     metadata, passed = run(own_warehouse, fewest=500)
     assert not passed
     assert "promised" in metadata["said"]

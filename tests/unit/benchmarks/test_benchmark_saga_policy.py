@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks._policy_breaker import Breaker
 from benchmarks._policy_tuning import ARMS, BOUNDS, TUNED, chosen, policy, search
 from benchmarks._policy_worlds import Shape, given, world
 from benchmarks.retry_storm import a_world as storm_world
 from benchmarks.retry_storm import policy as storm_policy
 from benchmarks.saga_policy import result
 from examples.shop.world.faults import Kind
+from examples.shop.world.policy import Coming, Send, Wait
 from examples.shop.world.run import run
 from ml.steering.decide import Rules
 from ml.steering.health import Habits
@@ -141,7 +143,7 @@ def test_the_search_keeps_within_its_bounds(folder: Path) -> None:
     ticks: list[int] = []
     material = given(folder)
     shape = Shape(sagas=60, horizon=100.0, patience=30.0)
-    best = search("tuned", [material], shape, trials=3, pool=Inline(), tick=lambda: ticks.append(1))  # type: ignore[arg-type]
+    best = search("tuned", [(material, None)], shape, trials=3, pool=Inline(), tick=lambda: ticks.append(1))  # type: ignore[arg-type]
     assert len(ticks) == 3
     assert all(BOUNDS["tuned"][name][0] <= value <= BOUNDS["tuned"][name][1] for name, value in best.items())
 
@@ -161,3 +163,64 @@ def test_retries_alone_keep_the_storm_alive_and_steering_ends_it() -> None:
         ends[arm] = sum(end.reason == "" for end in late) / len(late)
     assert ends["retries"] < 0.2
     assert ends["Isthmus"] > 0.95
+
+
+def test_odd_schedules_and_regimes_are_read(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    rows = [("Card", None, ms) for ms in random.lognormal(4, 0.5, 50).tolist()]
+    rows += [("stock", regime, factor * ms) for regime, factor in (("x", 3.0), ("y", 1.0)) for ms in (10.0, 20.0)]
+    rows += [("mail", "calm", 7.0), ("mail", "calm", float("nan"))]
+    pd.DataFrame(rows, columns=["participant", "regime", "milliseconds"]).to_parquet(tmp_path / "latency.parquet")
+    faults = [
+        ("card", "latency spike", 10.0, 20.0, 300.0),
+        ("CARD", "error_rate", 30.0, 40.0, 80.0),
+        ("stock", "hang", 50.0, 60.0, None),
+        ("mail", "crash", 70.0, 80.0, 1.0),
+        ("mail", "slowdown", 90.0, 100.0, 0.5),
+        ("mail", "crash", 100.0, 100.0, 1.0),
+    ]
+    table = pd.DataFrame(faults, columns=["participant", "kind", "start", "end", "severity"])
+    table.to_parquet(tmp_path / "faults.parquet")
+    material = given(tmp_path)
+    assert material.plan == ("Card", "stock", "mail")
+    assert material.calm["stock"].tolist() == [0.01, 0.02], "the quickest regime is the usual one"
+    spike, errors, hang, crash, slow = material.faults
+    assert (spike.kind, slow.kind, slow.factor, spike.factor) == (Kind.SLOW, Kind.SLOW, 5.5, 10.0)
+    assert (errors.participant, errors.share, hang.share, crash.share) == ("Card", 0.8, 1.0, 1.0)
+    table.iloc[:0].to_parquet(tmp_path / "faults.parquet")
+    calm = world(given(tmp_path), 1, SMALL, past=False)
+    assert calm.faults == ()
+    assert calm.horizon == SMALL.horizon
+
+
+def test_severities_on_small_scales(folder: Path) -> None:
+    def shares(*severities: float) -> list[float]:
+        faults = [("payment", "error", 10.0 * at, 10.0 * at + 5, one) for at, one in enumerate(severities)]
+        table = pd.DataFrame(faults, columns=["participant", "kind", "start", "end", "severity"])
+        table.to_parquet(folder / "faults.parquet")
+        return [fault.share for fault in given(folder).faults]
+
+    assert shares(0.5, 1.0) == [0.5, 1.0]
+    assert shares(1, 5) == [0.2, 1.0]
+    assert shares(2, 8) == [0.2, 0.8]
+    assert shares(12.5, 60) == [0.125, 0.6]
+
+
+def test_isthmus_is_called_when_there_is_a_place_and_asks_hardly_more_than_once_a_call(folder: Path) -> None:
+    a_world = world(given(folder), 7, SMALL, past=False)
+    figures = run(a_world, policy("isthmus", {}, a_world, a_world.durations, 7), 7).summary()
+    assert figures["asks"] < figures["calls"] + 2.0
+
+
+def test_the_breaker_opens_and_tries_again(folder: Path) -> None:
+    a_world = world(given(folder), 7, SMALL, past=False)
+    breaker = policy("breaker", {}, a_world, a_world.durations, 7)
+    assert isinstance(breaker, Breaker)
+    of = Coming(1, 1, "payment", 0, 0, 1_000.0, None)
+    for _ in range(20):
+        breaker.ended(of, breaker.sent(of, 0.0), 0.1, "refused")
+    assert isinstance(breaker.decide(of, 1.0), Wait)
+    assert isinstance(breaker.decide(of, 60.0), Send), "half open"
+    for _ in range(3):
+        breaker.ended(of, breaker.sent(of, 60.0), 60.1, "ok")
+    assert isinstance(breaker.decide(of, 60.2), Send)

@@ -33,8 +33,9 @@ class Patient:
     def sent(self, coming: Coming, now: float) -> int:
         return 0
 
-    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> None:
+    def ended(self, coming: Coming, ticket: int, now: float, outcome: str) -> tuple[int, ...]:
         self.outcomes.append(outcome)
+        return ()
 
 
 def a_world(*faults: Fault, **changes: object) -> World:

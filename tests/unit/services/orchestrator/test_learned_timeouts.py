@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml.steering.turns import Turn
 from ml.timeouts.holdout import false_share
 from ml.timeouts.learning import History, learn
 from services.orchestrator.standing import InForce, Standing, Timeouts
-from services.orchestrator.steering import Coming, Turn, Turns
+from services.orchestrator.steering import Coming, Turns
 
 
 def history(seed: int, steps: int = 3_000) -> History:
@@ -76,10 +77,10 @@ def test_what_was_seen_is_kept_when_it_is_learned_anew_and_lost_attempts_are_let
     stands[0] = standing(Timeouts("later", known[0].learned))
     ask(turns, "o-2")
     turns.tell("payment", turn.ticket, "ok")
-    assert len(turns._timeouts._begun) == 1
+    assert len(turns._dispatcher.timeouts) == 1
     clock.now += 3_600
     ask(turns, "o-3")
-    assert len(turns._timeouts._begun) == 1, "the second one's end was never told"
+    assert len(turns._dispatcher.timeouts) == 1, "the second one's end was never told"
 
 
 def test_the_share_on_held_out_steps(timeouts: Timeouts) -> None:

@@ -84,9 +84,7 @@ def test_memory_is_bounded_in_sagas_in_events_of_one_and_in_events_of_all() -> N
         sagas.take(happened(0, "started", saga=f"s-{number}"), PLACE)
     assert (len(sagas), sagas.forgotten) == (10, 1)
     assert sagas.get(("order", "s-0")) is None, "the one that was silent for longest"
-    figures = participants.figures("payment")
-    assert figures is not None
-    assert figures.in_flight == 10, "its attempt is not waited for"
+    assert participants.in_flight() == {"payment": 10.0}, "its attempt is not waited for"
 
     long = running(most=1_000)[0]
     long.take(happened(0, kind="started"), PLACE)
@@ -140,9 +138,7 @@ def test_sagas_of_a_partition_that_goes_are_forgotten() -> None:
     sagas.take(happened(1, "started", saga="s-2"), ("isthmus.sagas", 1))
     sagas.forget([PLACE])
     assert len(sagas) == 1
-    figures = participants.figures("payment")
-    assert figures is not None
-    assert figures.in_flight == 1
+    assert participants.in_flight() == {"payment": 1.0}
 
 
 # Participants
@@ -150,21 +146,14 @@ def test_sagas_of_a_partition_that_goes_are_forgotten() -> None:
 
 def test_participants_are_counted_while_they_tell_that_attempts_start() -> None:
     known = Participants()
-    assert known.figures("payment", 0) is None
+    assert known.in_flight(0) == {}
     for number in range(3):
         known.started("payment", number, float(number))
-    known.ended(0, 2.0, failed=False)
-    known.ended(1, 3.0, failed=True, latency_ms=700.0)
-    known.ended("never began", 3.0, failed=True)
-    figures = known.figures("payment", 3.0)
-    assert figures is not None
-    assert (figures.in_flight, figures.ended, figures.failed, figures.latency_ms) == (1, 2, 1, 1350.0)
-    later = known.figures("payment", 70.0)
-    assert later is not None
-    assert (later.ended, later.latency_ms, later.in_flight) == (0, None, 1)
-    assert known.in_flight(70.0) == {"payment": 1.0}
-    assert known.figures("payment", 3.0 + LONGEST) is None, "nobody tells any more: a count would prove nothing"
-    assert known.in_flight(3.0 + LONGEST) == {}
+    known.ended(0, 2.0)
+    known.ended(1, 3.0)
+    known.ended("never began", 3.0)
+    assert known.in_flight() == known.in_flight(70.0) == {"payment": 1.0}
+    assert known.in_flight(3.0 + LONGEST) == {}, "nobody tells any more: a count would prove nothing"
 
 
 def test_an_attempt_whose_end_was_lost_is_not_under_way_for_ever() -> None:
@@ -172,7 +161,7 @@ def test_an_attempt_whose_end_was_lost_is_not_under_way_for_ever() -> None:
     known.started("payment", "lost", 0.0)
     known.started("payment", "young", LONGEST)
     assert known.in_flight(LONGEST + 1) == {"payment": 1.0}
-    known.ended("lost", LONGEST + 1, failed=False)
+    known.ended("lost", LONGEST + 1)
     known.dropped("young")
     assert known.in_flight(LONGEST + 1) == {"payment": 0.0}
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ml.steering.turns import Turn
 from services.orchestrator import steering
 from services.orchestrator.live import Live
 from services.orchestrator.past import Past
@@ -33,7 +34,7 @@ def standing(timeout_ms: float) -> Standing:
     return Standing({"order": InForce("d-1", action, datetime.now(UTC) + timedelta(hours=1))})
 
 
-def asks(turns: Turns, participant: str = "payment", saga: str = "o-1", **more: Any) -> steering.Turn:
+def asks(turns: Turns, participant: str = "payment", saga: str = "o-1", **more: Any) -> Turn:
     given: dict[str, Any] = {"left": 60.0, "attempts": 0, "asked": 0, "then": ()} | more
     return turns.ask(Coming(participant, saga, **given))
 
