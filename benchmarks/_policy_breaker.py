@@ -6,7 +6,7 @@ What belongs here: that arm. What does not: the baseline that it stands on (``_p
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -78,9 +78,9 @@ class Breaker(Tuned):
         if coming.attempts and not coming.asked:
             pause = min(settings.most, settings.backoff * 2.0 ** (coming.attempts - 1))
             return Wait(pause * self._uniform())
-        pause = self._pause(name, coming, now)
-        if pause is not None:
-            return Wait(pause)
+        held_back = self._pause(name, coming, now)
+        if held_back is not None:
+            return Wait(held_back)
         if coming.attempts:
             self._tokens[name] -= 1.0
         else:
@@ -89,17 +89,18 @@ class Breaker(Tuned):
 
     def _pause(self, name: str, coming: Coming, now: float) -> float | None:
         """Return how long a saga waits for breaker, bulkhead and budget; None where it may call."""
+        uniform: Callable[[], float] = self._uniform
         settings, caution, switch = self._settings, self._caution, self._switches[name]
         if switch.state == "open":
             if now < switch.until:
-                return switch.until - now + caution.spread * self._uniform()
+                return switch.until - now + caution.spread * uniform()
             switch.to("half open")
         if switch.state == "half open" and switch.sent >= caution.probes:
-            return caution.spread * self._uniform()
+            return caution.spread * uniform()
         if self._flying[name] >= self._limit[name]:
-            return min(settings.most, settings.backoff * 2.0 ** min(coming.asked, 10)) * self._uniform()
+            return min(settings.most, settings.backoff * 2.0 ** min(coming.asked, 10)) * uniform()
         if coming.attempts and self._tokens[name] < 1.0:
-            return settings.most * self._uniform()
+            return settings.most * uniform()
         return None
 
     def sent(self, coming: Coming, now: float) -> int:

@@ -1,11 +1,12 @@
 """Does Isthmus' advice save sagas? The reference shop in virtual time, the same orders and faults for each arm.
 
-    uv run python benchmarks/saga_policy.py [--data PATH] [--seeds N] [--orders N] [--patience SECONDS] [--quick] [--tune]
+    uv run python benchmarks/saga_policy.py [--data PATH] [--seeds N] [--orders N] [--patience S] [--quick] [--tune]
 
 Arms: static defaults; a baseline of good practice with its numbers tuned (time-outs from p99, jittered pauses, a retry
-budget, a bulkhead, deadlines that are passed on); the same behind a circuit breaker that lets sagas wait; Isthmus
-(``ml.steering``); an oracle that knows the faults. Each arm but the first had the same number of tuning trials, on
-developers' worlds alone (``--tune`` does it again and writes ``saga_policy_tuned.json``).
+budget, a bulkhead, deadlines that are passed on); the same behind circuit breakers that let sagas wait; Isthmus (the
+code of the advice service's turns, ``ml.steering``); an oracle that knows the faults. Each arm but the first had the
+same number of tuning trials, on developers' worlds alone (``--tune`` does it again and writes
+``saga_policy_tuned.json``).
 
 ``--data`` takes a folder with ``latency.parquet`` (participant, regime, milliseconds) and ``faults.parquet``
 (participant, kind, start, end, severity). Without it, worlds are drawn from the two Nezha sets under ``ISTHMUS_DATA``.
@@ -102,7 +103,8 @@ def _learned(materials: Sequence[Material], shape: Shape, pool: ProcessPoolExecu
 
 
 def _tune(materials: Sequence[Material], shape: Shape, pool: ProcessPoolExecutor, progress: Progress) -> None:
-    began, found = time.monotonic(), {}
+    began = time.monotonic()
+    found: dict[str, dict[str, float]] = {}
     # Half of the orders at half of the rate: the same use of the workers, in half of the time.
     small = replace(shape, sagas=shape.sagas // 2)
     cases = list(zip(materials, _learned(materials, small, pool), strict=True))

@@ -138,6 +138,23 @@ def test_a_part_of_the_models_or_a_dropped_table_leaves_nothing_out(world: World
     assert len(world.rows("marts.fct_sagas")) == len(before)
 
 
+def test_what_a_burst_builds_is_built_again_with_its_hours_by_the_next_whole_build(world: World) -> None:
+    """The part that ``policy_after_burst`` builds moves a saga's hour; the table of hours is not in it."""
+    end = saga_event("completed", "late", timedelta(hours=5, minutes=30), id="end")
+    world.land([saga_event("started", "late", timedelta(hours=3), id="start", amount=10), end])
+    world.build()
+    early = saga_event("aborted", "late", timedelta(hours=4), id="first end", reason="technical")
+    world.land([early, *traffic(random.Random(6), 5)])
+    world.build("--select", "+fct_sagas", "+fct_saga_steps", "dim_participant", "dim_saga_type")
+    assert world.pending() == 1
+    assert world.one("SELECT count() FROM marts.fct_sagas") == 6
+    world.build()
+    assert world.pending() == 0
+    built = world.marts()
+    world.build("--full-refresh")
+    assert world.marts() == built
+
+
 def test_an_older_build_stops_where_a_newer_one_began(world: World) -> None:
     world.land(traffic(random.Random(8), 4))
     world.build()

@@ -167,7 +167,7 @@ def test_retries_alone_keep_the_storm_alive_and_steering_ends_it() -> None:
 
 def test_odd_schedules_and_regimes_are_read(tmp_path: Path) -> None:
     random = np.random.default_rng(4)
-    rows = [("Card", None, ms) for ms in random.lognormal(4, 0.5, 50).tolist()]
+    rows: list[tuple[str, str | None, float]] = [("Card", None, ms) for ms in random.lognormal(4, 0.5, 50).tolist()]
     rows += [("stock", regime, factor * ms) for regime, factor in (("x", 3.0), ("y", 1.0)) for ms in (10.0, 20.0)]
     rows += [("mail", "calm", 7.0), ("mail", "calm", float("nan"))]
     pd.DataFrame(rows, columns=["participant", "regime", "milliseconds"]).to_parquet(tmp_path / "latency.parquet")
