@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import quality_cells
+from benchmarks.cells.unseen import articles, departures
 from benchmarks.quality_cells import BadData, scored, tables_of
 
 
@@ -64,3 +66,13 @@ def test_the_last_line_has_the_keys(
     last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert {"f1_0_labels_mean", "f1_20_labels_mean", "f1_20_labels_mean_rules", "one_recall_0_labels"} <= set(last)
     assert 0 <= last["f1_20_labels_mean_isolation_forest"] <= 1
+
+
+@pytest.mark.parametrize("make", [departures, articles])
+def test_made_tables_are_seeded_and_wrong_in_a_tenth_to_a_third_of_their_cells(
+    make: Callable[[np.random.Generator], tuple[dict[str, list[str]], dict[str, list[str]]]],
+) -> None:
+    dirty, clean = make(np.random.default_rng(1))
+    assert (dirty, clean) == make(np.random.default_rng(1))
+    wrong = np.array([[a != b for a, b in zip(dirty[name], clean[name], strict=True)] for name in dirty])
+    assert 0.05 < wrong.mean() < 0.35
