@@ -19,7 +19,7 @@ import assets.quality
 import assets.sagas
 import assets.sources
 from assets.bi.project import DbtResource
-from jobs import build, compliance, incidents, landing, sources
+from jobs import build, compliance, incidents, landing, privacy, sources
 from resources.kafka import KafkaResource
 from resources.registry import RegistryResource
 from resources.warehouse import WarehouseResource
@@ -62,6 +62,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             incidents.policy_after_burst_job,
             sources.sources_job,
             compliance.compliance_job,
+            privacy.privacy_job,
         ],
         schedules=[
             build.hourly_build_schedule,
@@ -69,6 +70,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             build.daily_report_schedule,
             sources.sources_schedule,
             compliance.compliance_schedule,
+            privacy.privacy_schedule,
         ],
         sensors=[landing_sensor, burst_sensor, drift_sensor, run_failure_sensor],
         resources={**resources, **(resource_overrides or {})},

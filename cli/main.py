@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli import decision, dlq, landing, quality, routes, schema
+from cli import decision, dlq, landing, privacy, quality, routes, schema
 from cli.console import console, explained
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.add_typer(warehouse_app, name="warehouse")
 app.add_typer(decision.app, name="decision")
 app.add_typer(landing.app, name="landing")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(quality.app, name="quality")
 app.add_typer(routes.app, name="routes")
 app.add_typer(schema.app, name="schema")

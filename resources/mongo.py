@@ -1,7 +1,7 @@
 """MongoDB as an operational source, as a Dagster resource that works without Dagster too.
 
 What belongs here: the client, pages of a collection, and the driver's errors as ours. What does not: where they go
-(``assets.sources``). Nothing here writes.
+(``assets.sources``). Only the erasure of persons writes, by a URL of its own.
 
 The driver comes with the extra ``sources``; it is imported when it is used.
 """

@@ -1,7 +1,8 @@
 """PostgreSQL as an operational source, as a Dagster resource that works without Dagster too.
 
 What belongs here: connections that read one snapshot, the catalogue's columns, and the driver's errors as ours. What
-does not: what is read (``assets.sources``, ``assets.reconcile``). Nothing here writes: every transaction is read only.
+does not: what is read (``assets.sources``, ``assets.reconcile``). Every transaction is read only, but for the erasure
+of persons (:meth:`PostgresResource.writing`), which has a URL of its own.
 
 The driver comes with the extra ``sources``; it is imported when it is used.
 """
@@ -58,7 +59,25 @@ class PostgresResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield [first, *others]
 
     @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Yield a connection outside of any transaction; raises as :meth:`reading` does."""
+        with typed(), self._opened() as connection:
+            yield connection
+
+    @contextmanager
     def _connection(self, snapshot: str | None = None) -> Iterator[Connection]:
+        with self._opened() as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            if snapshot:
+                connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")  # takes no parameter; it is the server's
+            try:
+                yield connection
+            finally:
+                if not connection.closed:
+                    connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _opened(self) -> Iterator[Connection]:
         try:
             import psycopg
         except ImportError:
@@ -70,14 +89,7 @@ class PostgresResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         ) as connection:
             if connection.info.server_version < OLDEST:
                 raise SourceError("PostgreSQL 14 or later is needed")
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            if snapshot:
-                connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")  # takes no parameter; it is the server's
-            try:
-                yield connection
-            finally:
-                if not connection.closed:
-                    connection.execute("ROLLBACK")
+            yield connection
 
 
 def columns_of(connection: Connection, table: str) -> list[TableColumn]:

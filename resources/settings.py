@@ -45,6 +45,13 @@ class Source(BaseModel):
         description="Table → the warehouse's table that follows it; collection → `raw.source_current`.",
     )
     lag_seconds: float = Field(default=60.0, ge=0, description="How far that table may follow behind.")
+    erase_url: SecretStr | None = Field(
+        default=None, description="URL of a role that may delete; without it the owner is asked to erase a person."
+    )
+    erase: dict[str, Literal["delete"] | list[str]] = Field(
+        default_factory=dict,
+        description="Table or collection → `delete`, or the columns (fields) that are emptied where a person is found.",
+    )
 
 
 class Settings(BaseSettings):
@@ -243,7 +250,10 @@ class Settings(BaseSettings):
         default_factory=dict,
         repr=False,
         description="Operational sources, JSON: name → `url`, `tables` to copy, `compare` (table → the warehouse's), "
-        "`lag_seconds`.",
+        "`lag_seconds`; `erase_url` and `erase` where persons are erased there too.",
+    )
+    erasure_rules: Path | None = Field(
+        default=None, description="What the law wants kept when a person is erased (YAML); default: nothing."
     )
 
     pii_key: SecretStr | None = Field(

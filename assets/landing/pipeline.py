@@ -21,11 +21,14 @@ from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
 
+from assets.compliance.requests import guard as erased_persons
 from assets.landing.standing import standing
+from ml.privacy.guard import Guard
 from resources.errors import WarehouseError
 from resources.kafka import Bus
 from resources.ledger import Landed, Ledger, Range
 from resources.ranges import Records, Span
+from resources.settings import get_settings
 from resources.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -194,6 +197,31 @@ def table(block: Block, *, landed_at_ms: int) -> pa.Table:
     return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
+def held_back(columns: pa.Table, guard: Guard | None) -> pa.Table:
+    """Return ``columns`` with key, value and headers emptied where they mention an erased person; rows stay."""
+    if not guard:
+        return columns
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = [columns.column(name) for name in ("key", "value")]
+    if "headers" in columns.column_names:
+        pairs = columns.column("headers").to_pylist()
+        texts.append(pa.array([" ".join(f"{name} {value!r}" for name, value in one) for one in pairs], pa.string()))
+    theirs = guard.mentions(texts)
+    if not theirs.any():
+        return columns
+    mask = pa.array(theirs)
+    for name in ("key", "value"):
+        at = columns.schema.get_field_index(name)
+        columns = columns.set_column(at, name, pc.if_else(mask, b"", columns.column(name)))
+    if "headers" in columns.column_names:
+        at = columns.schema.get_field_index("headers")
+        kept = [[] if held else one for held, one in zip(theirs.tolist(), pairs, strict=True)]
+        columns = columns.set_column(at, "headers", pa.array(kept, columns.schema.field(at).type))
+    return columns
+
+
 def _texts(texts: Texts) -> pa.Array:
     import numpy as np
     import pyarrow as pa
@@ -240,13 +268,15 @@ def land(
     Landing the same ranges again, whole or cut differently, leaves the same rows. Raises what the bus or the warehouse
     raise (:mod:`resources.errors`); the ledger then holds nothing of this call.
     """
-    landed = copy(ranges, bus=bus, target=warehouse, block_events=block_events, clock=clock)
+    guard = erased_persons(warehouse, get_settings())
+    landed = copy(ranges, bus=bus, target=warehouse, block_events=block_events, clock=clock, guard=guard)
     lacking = _lacking(warehouse, landed)
     if lacking:
         # ClickHouse writes a token into its log before the part: killed in between, it knows the token of rows that it
         # does not have, and takes their repeat for done. Under another token they are written.
         log.warning("%d ranges are known to the warehouse and not there; landing them anew", len(lacking))
-        copy(lacking, bus=bus, target=warehouse, block_events=block_events, clock=clock, anew=f"#{token_hex(8)}")
+        anew = f"#{token_hex(8)}"
+        copy(lacking, bus=bus, target=warehouse, block_events=block_events, clock=clock, anew=anew, guard=guard)
         if still := _lacking(warehouse, landed):
             raise WarehouseError(f"raw.events lacks rows that it acknowledged: {still[0].landing_id}")
     touch(warehouse, [landing.range for landing in landed if landing.rows])
@@ -267,17 +297,19 @@ def copy(
     block_events: int,
     clock: Callable[[], float] = time.time,
     anew: str = "",
+    guard: Guard | None = None,
 ) -> list[Landed]:
     """Insert the records of ``ranges`` and return what each came to; nothing is noted.
 
     ``anew`` is added to each block's token, so that blocks which the warehouse claims to have are written again.
+    Of a record that mentions a person whom ``guard`` knows, only the place is written.
     """
     rows, sizes = [0] * len(ranges), [0] * len(ranges)
     now = int(clock() * 1000)
     spans = [Span(work.topic, work.partition, work.from_offset, work.to_offset) for work in ranges]
 
     def insert(block: Block) -> None:
-        columns = table(block, landed_at_ms=now)
+        columns = held_back(table(block, landed_at_ms=now), guard)
         target.insert_arrow("raw.events", columns, token=block.span.landing_id + anew, settings=_INSERT_SETTINGS)
 
     with _young_garbage_only(), ThreadPoolExecutor(INSERTS, thread_name_prefix="landing") as pool:

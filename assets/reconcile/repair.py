@@ -5,11 +5,13 @@ What belongs here: the decision's payload, and the writes. What does not: the bo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+from assets.compliance.requests import guard as erased_persons
 from assets.reconcile.engine import Report, describe
 from assets.reconcile.source import Table, source_snapshot
 from assets.reconcile.warehouse import WarehouseTable
@@ -86,6 +88,17 @@ def apply(store: DecisionStore, warehouse: Warehouse, identity: UUID | str, *, a
     return store.applied(decision.decision_id, actor=actor, details={"repaired": repaired, "rows": len(keys)})
 
 
+def _without_erased(warehouse: Warehouse, documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the source's rows without those of persons who were erased here: a repair brings nobody back."""
+    guard = erased_persons(warehouse, get_settings())
+    if not guard or not documents:
+        return list(documents)
+    import pyarrow as pa
+
+    theirs = guard.mentions([pa.array([json.dumps(one, default=str) for one in documents], pa.string())])
+    return [one for one, held in zip(documents, theirs.tolist(), strict=True) if not held]
+
+
 def _repair(resource: PostgresResource, warehouse: Warehouse, table: Table, keys: Sequence[Key]) -> int:
     """Return how many of the rows still differed, and now do not."""
     held = WarehouseTable(table, warehouse)
@@ -94,6 +107,7 @@ def _repair(resource: PostgresResource, warehouse: Warehouse, table: Table, keys
         now = snapshot.rows(keys)
         wrong = [key for key in keys if classify(key, now[key][1] if key in now else None, rows.get(key, []))]
         texts = snapshot.documents([key for key in wrong if key in now])
+    texts = _without_erased(warehouse, texts)
     if not wrong:
         return 0
     name = ".".join(clickhouse.quoted(part) for part in table.warehouse.split(".", 1))

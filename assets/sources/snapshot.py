@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, Protocol
 
+from assets.compliance.requests import guard as erased_persons
+from ml.privacy.guard import Guard
 from resources.errors import WarehouseError
+from resources.settings import get_settings
 from resources.warehouse import Warehouse
 
 #: Whole snapshots of a table that are kept.
@@ -78,8 +81,10 @@ def copy(
     rows, number = sum(page["rows"] for page in noted), len(noted)
     resumed = number
     after = json.loads(noted[-1]["last_key"]) if noted else None
+    guard = erased_persons(warehouse, get_settings())
     if not noted or after is not None:
-        for page in origin.pages(after, page_rows):
+        for whole in origin.pages(after, page_rows):
+            page = without(whole, guard)
             _insert(warehouse, (source, table, snapshot), number, page)
             rows, number = rows + len(page.keys), number + 1
     warehouse.insert_rows(
@@ -100,6 +105,17 @@ def copy(
     )
     _forget(warehouse, source, table)
     return Copied(snapshot, rows, number, resumed)
+
+
+def without(page: Page, guard: Guard) -> Page:
+    """Return ``page`` without the rows of persons who were erased here and still stand in the source."""
+    if not guard or not page.keys:
+        return page
+    import pyarrow as pa
+
+    theirs = guard.mentions([pa.array(page.keys, pa.string()), pa.array(page.payloads, pa.string())])
+    kept = (~theirs).nonzero()[0].tolist()
+    return Page([page.keys[at] for at in kept], [page.payloads[at] for at in kept], page.last)
 
 
 def _noted(warehouse: Warehouse, snapshot: str) -> list[dict[str, Any]]:

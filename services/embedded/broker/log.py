@@ -70,6 +70,9 @@ class Log:
             self.segments.append(segment)
         self.start = max(self.start, self.segments[0].base)
         self.next = max(self.next, self.start)
+        for draft in self.folder.glob("*.draft"):
+            draft.unlink()
+        self._forget_hidden()
 
     @property
     def size(self) -> int:
@@ -196,7 +199,10 @@ class Log:
     # ---- removing
 
     def delete_before(self, offset: int) -> int:
-        """Hide everything before ``offset`` (-1: all there is) for good; returns the new start."""
+        """Remove everything before ``offset`` (-1: all there is) for good, from the disk too; returns the new start.
+
+        A batch that ``offset`` lies in stays whole on the disk.
+        """
         target = self.next if offset == -1 else offset
         if not 0 <= target <= self.next:
             raise BrokerError(Code.OFFSET_OUT_OF_RANGE)
@@ -204,7 +210,16 @@ class Log:
             self._set_start(target)
             while len(self.segments) > 1 and self.segments[1].base <= target:
                 self._drop_oldest()
+            self._forget_hidden()
         return self.start
+
+    def _forget_hidden(self) -> None:
+        """Take what is hidden off the disk; what cannot be now (no room for a copy) is at the next start."""
+        end = self.segments[1].base if len(self.segments) > 1 else self.next
+        try:
+            self.segments[0].forget_before(self.start, end)
+        except OSError as problem:
+            logger.warning("%s: removed records stay on the disk for now: %s", self.folder, problem.strerror)
 
     def apply_retention(self) -> None:
         """Delete the oldest segments that ``retention.ms`` or ``retention.bytes`` give up; open transactions stay."""

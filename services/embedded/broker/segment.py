@@ -116,6 +116,31 @@ class Segment:
         stop = self.positions[at + 1] if at + 1 < len(self.positions) else self.size
         return os.pread(self.fd, stop - self.positions[at], self.positions[at])
 
+    def forget_before(self, offset: int, end: int) -> None:
+        """Take whole batches below ``offset`` off the disk; ``end`` is where the segment's offsets end.
+
+        The rest is written anew and put in the file's place, so a kill leaves the old file or the new one. Raises
+        ``OSError``, the segment then being as it was.
+        """
+        kept = len(self.offsets) if offset >= end else bisect_right(self.offsets, offset) - 1
+        if kept <= 0:
+            return
+        start = self.positions[kept] if kept < len(self.positions) else self.size
+        draft = self.path.with_suffix(".draft")
+        draft.write_bytes(os.pread(self.fd, self.size - start, start))
+        fresh = os.open(draft, os.O_RDWR)
+        try:
+            os.fsync(fresh)
+            draft.replace(self.path)
+            # Onto the number that a sync under way holds, so that it never meets a closed one.
+            os.dup2(fresh, self.fd)
+        finally:
+            os.close(fresh)
+        self.size -= start
+        self.offsets = self.offsets[kept:]
+        self.positions = array("q", (position - start for position in self.positions[kept:]))
+        self.times = self.times[kept:]
+
     def sync(self) -> None:
         """Put the file's bytes on the disk, where any are new; blocks."""
         if self.dirty:

@@ -191,3 +191,35 @@ def test_old_events_do_not_start_a_file_each(tmp_path: Path, clock: Clock) -> No
     put(log, b"later", timestamp=1000)
     assert len(log.segments) == 2
     log.close()
+
+
+def test_removed_records_leave_the_disk_and_a_start_after_a_kill_removes_what_was_hidden(
+    tmp_path: Path, clock: Clock
+) -> None:
+    log = log_of(tmp_path, clock)
+    for value in (b"first secret", b"second secret", b"third", b"fourth"):
+        put(log, value)
+
+    def disk() -> bytes:
+        return b"".join(path.read_bytes() for path in sorted((tmp_path / "0").glob("*.log")))
+
+    log.delete_before(1)
+    assert b"first secret" not in disk()
+    assert b"second secret" in disk()
+    # Killed between the new start and the new file.
+    (tmp_path / "0" / "start-offset").write_text("2")
+    (tmp_path / "0" / "00000000000000000000.draft").write_bytes(b"half")
+    log.close()
+    again = log_of(tmp_path, clock)
+    assert b"secret" not in disk()
+    assert (again.start, again.next) == (2, 4)
+    assert [read_header(memoryview(again.read(at, 1, committed=True))).base_offset for at in (2, 3)] == [2, 3]
+    assert put(again, b"fifth") == 4
+    again.delete_before(-1)
+    assert disk() == b""
+    assert put(again, b"sixth") == 5
+    again.close()
+    last = log_of(tmp_path, clock)
+    assert (last.start, last.next) == (5, 6)
+    assert not list((tmp_path / "0").glob("*.draft"))
+    last.close()
