@@ -112,6 +112,7 @@ class WarehouseStore:
         """Delete the rows, or replace the values in them, and see that no old part stays on the disk."""
         # What a killed erasure listed is listed anew: rows may have changed since.
         self._forget(request_id)
+        self._drop_leftovers()
         changed: dict[str, int] = {}
         with self._needles(matcher) as (needles, chunks):
             for table in self._tables():
@@ -232,6 +233,15 @@ class WarehouseStore:
                 self.warehouse.command(
                     f"ALTER TABLE {said} DELETE WHERE {condition} SETTINGS mutations_sync = 2", about, idempotent=True
                 )
+
+    def _drop_leftovers(self) -> None:
+        """Drop the tables of memory of killed erasures; needles that a person's look may use just now are spared."""
+        left = self.warehouse.query_rows(
+            "SELECT name FROM system.tables WHERE database = 'ops' AND (startsWith(name, 'erasure_draft_')"
+            " OR startsWith(name, 'erasure_needles_') AND metadata_modification_time < now() - INTERVAL 10 MINUTE)"
+        )
+        for row in left:
+            self.warehouse.command(f"DROP TABLE IF EXISTS ops.{quoted(str(row['name']))} SYNC", idempotent=True)
 
     def _forget(self, request_id: str) -> None:
         where = {"request": request_id}
