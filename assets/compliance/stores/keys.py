@@ -40,13 +40,15 @@ class KeyStore:
                     yield Item(key, value, found is Found.NEAR)
 
     def erase(self, matcher: Matcher, request_id: str) -> Notes:
-        """Delete these keys."""
+        """Delete these keys; of a set only the members that mention the person."""
         chosen = [item.place for item in self.items(matcher) if not item.near]
         with typed(), RedisResource().client() as client:
             for key in chosen:
-                client.delete(key)
-                for index in client.scan_iter(match=OURS, _type="set"):
-                    client.srem(index, key)
+                if client.type(key) == "set" and matcher.find(key) is not Found.PERSON:
+                    theirs = [one for one in client.sscan_iter(key) if matcher.find(str(one)) is Found.PERSON]
+                    client.srem(key, *theirs)
+                else:
+                    client.delete(key)
         return Notes(
             "keys deleted; a snapshot or append-only file of the server holds them until it is written anew",
             {"keys": len(chosen)},
