@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
+from assets.erased import ERASED
 from ml.decisions import decision_id
 from ml.pii.redaction import Keys, key_id
-from ml.privacy.guard import Guard
 from ml.privacy.sealing import genuine, seal, sign, subject_hashes, unseal
 from ml.privacy.subject import Subject
 from resources.errors import ResourceError
@@ -26,7 +26,6 @@ Kind = Literal["access", "erasure"]
 State = Literal["open", "waiting", "completed", "withdrawn"]
 REQUESTS: Final = "ops.privacy_requests"
 PROOFS: Final = "ops.erasure_proofs"
-ERASED: Final = "ops.erased_subjects"
 #: Article 12(3) GDPR: one month.
 DUE: Final = timedelta(days=30)
 
@@ -115,15 +114,6 @@ def list_erased(warehouse: Warehouse, keys: Keys, subject: Subject, request_id: 
         for hash_, key, words in subject_hashes(subject, keys)
     ]
     warehouse.insert_rows(ERASED, rows)
-
-
-def guard(warehouse: Warehouse, settings: Settings) -> Guard:
-    """Return what knows erased persons again; false where nobody was erased."""
-    rows = warehouse.query_rows(f"SELECT DISTINCT hash, words FROM {ERASED}")  # noqa: S608 (a constant)
-    if not rows:
-        return Guard((), ())
-    keys = ring(settings)
-    return Guard([(row["hash"], row["words"]) for row in rows], (keys.current, *keys.previous))
 
 
 def proofs(warehouse: Warehouse, keys: Keys, request_id: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
 
-from assets.compliance.requests import guard as erased_persons
+from assets.erased import guard as erased_persons
 from assets.landing.standing import standing
 from ml.privacy.guard import Guard
 from resources.errors import WarehouseError

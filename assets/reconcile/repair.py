@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from assets.compliance.requests import guard as erased_persons
+from assets.erased import guard as erased_persons
 from assets.reconcile.engine import Report, describe
 from assets.reconcile.source import Table, source_snapshot
 from assets.reconcile.warehouse import WarehouseTable

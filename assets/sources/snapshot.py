@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, Protocol
 
-from assets.compliance.requests import guard as erased_persons
+from assets.erased import guard as erased_persons
 from ml.privacy.guard import Guard
 from resources.errors import WarehouseError
 from resources.settings import get_settings

@@ -42,7 +42,7 @@ def test_jobs_and_schedules_are_these() -> None:
     jobs = {job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
     assert jobs == {
         *("landing", "hourly_build", "daily_train", "daily_report", "everything"),
-        *("saga_burst", "policy_after_burst", "sources", "compliance"),
+        *("saga_burst", "policy_after_burst", "sources", "compliance", "privacy"),
     }
     assert {schedule.name for schedule in defs.schedules or ()} == {
         "hourly_build",
@@ -50,6 +50,7 @@ def test_jobs_and_schedules_are_these() -> None:
         "daily_report",
         "sources",
         "compliance",
+        "privacy",
     }
     assert {sensor.name for sensor in defs.sensors or ()} == {
         *("landing_sensor", "burst_sensor", "drift_sensor", "run_failures"),

@@ -74,8 +74,8 @@ def _kafka(raw: bytes) -> Iterator[bytes]:
 
 def found(folder: Path, wanted: list[bytes]) -> list[str]:
     """Return the files under ``folder`` that hold any of ``wanted``."""
-    held = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and any(one in text.lower() for text in contents(path) for one in wanted):
-            held.append(str(path.relative_to(folder)))
-    return held
+    return [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and any(one in text.lower() for text in contents(path) for one in wanted)
+    ]

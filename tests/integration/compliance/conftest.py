@@ -29,8 +29,8 @@ def environment(home: Path) -> dict[str, str]:
     sources: dict[str, object] = {}
     if url := os.environ.get("ISTHMUS_TEST_POSTGRES"):
         erase = {"public.erase_people": "delete", "public.erase_notes": ["email", "name", "raw"]}
-        sources["shop"] = {"url": url, "erase_url": url, "erase": erase,
-                           "tables": ["public.erase_people", "public.erase_notes", "public.erase_invoices"]}  # fmt: skip
+        tables = ["public.erase_people", "public.erase_notes", "public.erase_invoices"]
+        sources["shop"] = {"url": url, "erase_url": url, "erase": erase, "tables": tables}
         sources["theirs"] = {"url": url, "tables": ["public.theirs_people"]}
     if url := os.environ.get("ISTHMUS_TEST_MONGO"):
         database = urlunsplit(urlsplit(url)._replace(path="/erasure"))
@@ -39,7 +39,8 @@ def environment(home: Path) -> dict[str, str]:
     law.write_text(json.dumps(LAW))
     made = {
         "ISTHMUS_HOME": str(home), "ISTHMUS_PII_KEY": PII_KEY, "ISTHMUS_PII_KEYS_PREVIOUS": '["key before"]',
-        "ISTHMUS_SOURCES": json.dumps(sources), "ISTHMUS_ERASURE_RULES": str(law), "DAGSTER_HOME": str(home / "dagster"),
+        "ISTHMUS_SOURCES": json.dumps(sources), "ISTHMUS_ERASURE_RULES": str(law),
+        "DAGSTER_HOME": str(home / "dagster"),
     }  # fmt: skip
     return made | ({"ISTHMUS_REDIS_URL": url} if (url := os.environ.get("ISTHMUS_TEST_REDIS")) else {})
 

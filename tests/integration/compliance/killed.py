@@ -7,10 +7,9 @@ import signal
 import sys
 from typing import Any
 
-import assets.compliance.processing as processing
-import assets.compliance.stores.bus as bus
+from assets.compliance import processing
 from assets.compliance.requests import requests, ring
-from assets.compliance.stores import stores
+from assets.compliance.stores import bus, stores
 from resources.kafka import KafkaResource
 from resources.settings import get_settings
 from resources.warehouse import WarehouseResource

@@ -130,8 +130,8 @@ def test_nothing_of_a_person_remains_and_all_of_everybody_else(
     # Nothing said her name on the way.
     captured = capfd.readouterr()
     told = [captured.out, captured.err, caplog.text, *(str(event) for event in result.all_events)]
-    told += [json.dumps(row, default=str) for table in ("privacy_requests", "erasure_proofs", "erased_subjects", "audit")
-             for row in world.warehouse.query_rows(f"SELECT * FROM ops.{table}")]  # fmt: skip
+    for table in ("privacy_requests", "erasure_proofs", "erased_subjects", "audit"):
+        told += [json.dumps(row, default=str) for row in world.warehouse.query_rows(f"SELECT * FROM ops.{table}")]
     for text in told:
         assert matcher.find(text) is not Found.PERSON, text[:300]
 
@@ -152,7 +152,8 @@ def test_dead_letters_of_others_are_kept_in_order_and_once(world: World) -> None
 
 def test_what_is_left_of_a_landed_event_is_what_its_schema_says_is_not_personal(world: World) -> None:
     kept = world.warehouse.query_rows(
-        "SELECT topic, offset, key, value, headers FROM raw.events FINAL WHERE topic IN ('isthmus.sagas', 'isthmus.changes')"
+        "SELECT topic, offset, key, value, headers FROM raw.events FINAL"
+        " WHERE topic IN ('isthmus.sagas', 'isthmus.changes')"
     )
     by_key = {row["key"]: row for row in kept}
     event = json.loads(by_key["saga-1"]["value"])
@@ -178,7 +179,8 @@ def test_what_lands_late_does_not_bring_her_back(world: World) -> None:
     warehouse = world.by_name("clickhouse")
     assert Count.of(warehouse, Matcher(subject(ANN), KEYS)).found == 0
     landed = world.warehouse.query_rows(
-        "SELECT count() AS n, countIf(value = '') AS held FROM raw.events WHERE partition < 7 AND topic = 'isthmus.sagas' AND offset >= 0"
+        "SELECT count() AS n, countIf(value = '') AS held FROM raw.events"
+        " WHERE partition < 7 AND topic = 'isthmus.sagas' AND offset >= 0"
     )
     assert landed[0]["held"] == 2
     late = [item for item in warehouse.items(Matcher(subject(JOANN), KEYS)) if "late-12" in str(item.content)]

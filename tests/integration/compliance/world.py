@@ -125,7 +125,7 @@ def _bus(world: World) -> None:
     sender = producer(bootstrap, **{"linger.ms": 0})
     for number, who in enumerate((ANN, JOANN)):
         text = f"xx {who['email']} yy".encode()
-        for part, value in ((1, text[:7]), (2, text[7:])):
+        for part, piece in ((1, text[:7]), (2, text[7:])):
             marks = {
                 "part": f"{part}/2",
                 "source-topic": INGRESS,
@@ -135,14 +135,16 @@ def _bus(world: World) -> None:
                 "reason": "x",
             }
             headers = [(f"isthmus-{name}", content.encode()) for name, content in marks.items()]
-            sender.produce(DEAD_LETTER, value, None, headers=headers, partition=part - 1)
+            sender.produce(DEAD_LETTER, piece, None, headers=headers, partition=part - 1)
     sender.flush(10)
 
 
 def _warehouse(world: World) -> None:
     warehouse = world.warehouse
     warehouse.command(
-        "CREATE TABLE marts.people (id UInt64, who String, contact Nullable(String), facts Map(String, String), tags Array(String), blob String) ENGINE = MergeTree ORDER BY (id, who)"
+        "CREATE TABLE marts.people (id UInt64, who String, contact Nullable(String),"
+        " facts Map(String, String), tags Array(String), blob String)"
+        " ENGINE = MergeTree ORDER BY (id, who)"
     )
     warehouse.insert_rows(
         "marts.people",
@@ -327,7 +329,7 @@ def _sources(world: World) -> None:
                     f"CREATE TABLE {table} (id text PRIMARY KEY, email text, name text NOT NULL, raw bytea)".encode()
                 )
                 for who in (ANN, JOANN):
-                    values = (who["id"], who["email"], who["name"], who["email"].encode())
+                    values: tuple[object, ...] = (who["id"], who["email"], who["name"], who["email"].encode())
                     if table == "erase_notes":
                         values = (f"n-{len(who['id'])}", *values[1:])
                     connection.execute(f"INSERT INTO {table} VALUES (%s, %s, %s, %s)".encode(), values)
@@ -343,7 +345,8 @@ def _sources(world: World) -> None:
     if world.settings.redis_url:
         import redis
 
-        with redis.Redis.from_url(world.settings.redis_url, decode_responses=True) as client:
+        store: redis.Redis = redis.Redis.from_url(world.settings.redis_url, decode_responses=True)
+        with store as client:
             client.flushdb()
             for who in (ANN, JOANN):
                 client.hset(f"isthmus:policy:order:{who['id']}:x", mapping={"a": "1"})
