@@ -8,6 +8,7 @@ The driver comes with the extra ``sources``; it is imported when it is used.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -43,6 +44,8 @@ class MongoResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             import pymongo
         except ImportError:
             raise SourceError("the MongoDB driver is not installed: install isthmus[sources]") from None
+        # At DEBUG the driver logs commands and answers whole: keys and documents.
+        logging.getLogger("pymongo.command").setLevel(logging.WARNING)
         with typed():
             client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
                 self.url,

@@ -123,14 +123,14 @@ def _bus(world: World) -> None:
             time.sleep(0.05)
     # A cut dead letter of each: Ann's address stands across the cut.
     sender = producer(bootstrap, **{"linger.ms": 0})
-    for number, who in enumerate((ANN, JOANN)):
+    for index, who in enumerate((ANN, JOANN)):
         text = f"xx {who['email']} yy".encode()
         for part, piece in ((1, text[:7]), (2, text[7:])):
             marks = {
                 "part": f"{part}/2",
                 "source-topic": INGRESS,
                 "source-partition": "0",
-                "source-offset": str(90 + number),
+                "source-offset": str(90 + index),
                 "refused-at": "2026",
                 "reason": "x",
             }
@@ -336,8 +336,10 @@ def _sources(world: World) -> None:
     if "notes" in world.settings.sources:
         import pymongo
 
-        with pymongo.MongoClient(world.settings.sources["notes"].url.get_secret_value()) as client:
-            database = client.get_default_database()
+        url = world.settings.sources["notes"].url.get_secret_value()
+        mongo: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(url)
+        with mongo:
+            database = mongo.get_default_database()
             database.drop_collection("people")
             database["people"].insert_many(
                 [{"_id": who["id"], "deep": [{"mail": who["email"]}]} for who in (ANN, JOANN)]
