@@ -26,8 +26,6 @@ from tests.integration.compliance.bytes_of import forms, found
 from tests.integration.compliance.world import ANN, JOANN, KEYS, World, started, subject
 from tests.integration.router.bus import producer
 
-pytestmark = pytest.mark.embedded
-
 #: What stands in no value of Joann's.
 HERS = (
     "mail ann@x.io",
