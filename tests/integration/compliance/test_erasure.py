@@ -185,11 +185,10 @@ def test_what_lands_late_does_not_bring_her_back(world: World) -> None:
     assert late
 
 
+@pytest.mark.services
 def test_a_source_that_still_holds_her_does_not_bring_her_back(world: World) -> None:
     from assets.sources import copy_table
 
-    if "theirs" not in world.settings.sources:
-        pytest.skip("needs PostgreSQL: python -m tests.services --only postgres …")
     source = world.settings.sources["theirs"]
     assert counts(world, ANN)["source/theirs"] == 1
     copy_table(world.warehouse, "theirs", source, "public.theirs_people", run_id="again")
@@ -198,6 +197,7 @@ def test_a_source_that_still_holds_her_does_not_bring_her_back(world: World) -> 
     assert Count.of(world.by_name("clickhouse"), Matcher(subject(ANN), KEYS)).found == 0
 
 
+@pytest.mark.embedded
 def test_of_a_person_whom_nobody_knows_there_is_a_proof_of_nothing(world: World) -> None:
     request = file(world.warehouse, KEYS, subject({"email": "nobody@nowhere.example"}), kind="erasure", actor="officer")
     result = run(world)
@@ -205,6 +205,7 @@ def test_of_a_person_whom_nobody_knows_there_is_a_proof_of_nothing(world: World)
     assert all(one.passed for one in result.get_asset_check_evaluations())
 
 
+@pytest.mark.embedded
 def test_a_store_that_is_down_keeps_the_request_open_and_is_named(world: World) -> None:
     request = file(world.warehouse, KEYS, subject({"id": "customer-down"}), kind="erasure", actor="officer")
     down = World(
@@ -219,6 +220,7 @@ def test_a_store_that_is_down_keeps_the_request_open_and_is_named(world: World) 
     assert requests(world.warehouse, states=("open", "waiting")) == []
 
 
+@pytest.mark.embedded
 def test_two_requests_at_once_of_two_persons_and_of_the_same(world: World) -> None:
     rows: list[dict[str, Any]] = [
         {"id": n, "who": who, "facts": {}, "tags": [], "blob": ""} for n, who in enumerate(("pat-1", "pat-2", "pat-12"))
@@ -239,6 +241,7 @@ def test_two_requests_at_once_of_two_persons_and_of_the_same(world: World) -> No
     assert [row["erased"] for row in erased] == [1, 1, 0]
 
 
+@pytest.mark.embedded
 def test_killed_anywhere_it_is_taken_up_again_and_nothing_is_lost_or_doubled(world: World) -> None:
     kim = {"id": "customer-kim-77", "email": "kim77@x.io"}
     sender = producer(world.kafka.bootstrap)

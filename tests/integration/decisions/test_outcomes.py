@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from assets.decisions import outcomes
-from ml.decisions import Decision, decision_id
+from ml.decisions import CheckRead, Decision, decision_id
 from resources.decisions import DecisionStore
 from resources.decisions.outcomes import read_outcomes
 from resources.kafka import KafkaResource
@@ -25,7 +25,7 @@ def publish(warehouse: WarehouseResource, kafka: KafkaResource, at: datetime, ho
     store = DecisionStore(warehouse, bus=kafka, clock=lambda: at)
     record = Decision(
         decision_id(at, "saga_policy", "order", str(at)), "saga_policy", "order", at, at,
-        at + timedelta(hours=hours), (), (), ACTION,
+        at + timedelta(hours=hours), (), (CheckRead("marts/fct_sagas", "nulls", True, evaluated_at=at),), ACTION,
         ({"metric": "failed_steps_share", "with_action": 0.02, "without_action": 0.03, "low": -0.02, "high": 0.0},),
         (), None,
     )  # fmt: skip
