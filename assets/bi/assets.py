@@ -125,11 +125,14 @@ def _selected_checks(context: dg.AssetExecutionContext) -> set[dg.AssetCheckKey]
 def dbt_arguments(context: dg.AssetExecutionContext, config: BuildConfig) -> list[str]:
     """Return dbt's arguments for what the run selected: everything, some models with their tests, or tests alone."""
     models = [_BY_KEY[key]["name"] for key in sorted(context.selected_asset_keys)]
+    tests = [_CHECKS[key]["name"] for key in sorted(_selected_checks(context) & _CHECKS.keys())]
     if not models:
-        tests = [_CHECKS[key]["name"] for key in sorted(_selected_checks(context))]
         return ["test", "--select", *tests]
     # Unit tests judge code, not data: `make test` runs them.
     arguments = ["build", "--exclude-resource-type", "unit_test"]
     if config.full_refresh:
         arguments.append("--full-refresh")
-    return arguments if len(models) == len(_BY_KEY) else [*arguments, "--select", *models]
+    if len(models) == len(_BY_KEY):
+        return arguments
+    # Left alone, dbt adds the tests of every table that refers to a selected one, which may not be there yet.
+    return [*arguments, "--indirect-selection", "empty", "--select", *models, *tests]

@@ -22,7 +22,7 @@ from ml.load.linear import LineModel, stretches
 from ml.load.panel import Floats, Ints, Panel
 
 #: Rows that a model learns from: beyond them, more time and no better forecast.
-ROWS = 230_000
+ROWS = 200_000
 #: Share of the past that tests, and days that an origin needs before it.
 _TEST, _LEAST_DAYS = 0.2, 2
 _MANY = 20

@@ -76,7 +76,14 @@ def test_a_run_of_everything_selects_nothing_and_a_part_names_its_models() -> No
     assert bi.dbt_arguments(selection(everything, []), bi.BuildConfig()) == build
     assert bi.dbt_arguments(selection(everything, []), bi.BuildConfig(full_refresh=True)) == [*build, "--full-refresh"]
     part = [dg.AssetKey(["marts", "saga_funnel"]), dg.AssetKey(["marts", "fct_sagas"])]
-    assert bi.dbt_arguments(selection(part, []), bi.BuildConfig()) == [*build, "--select", "fct_sagas", "saga_funnel"]
+    assert bi.dbt_arguments(selection(part, []), bi.BuildConfig()) == [
+        *build,
+        "--indirect-selection",
+        "empty",
+        "--select",
+        "fct_sagas",
+        "saga_funnel",
+    ]
 
 
 def test_a_run_of_checks_alone_runs_tests_alone() -> None:
