@@ -122,7 +122,7 @@ def sql(
     text = sys.stdin.read() if query == "-" else query
     with explained():
         # Settings of the query itself: a person's look cannot change anything, whatever the user's rights.
-        result = WarehouseResource().client().query_arrow(text, settings={"readonly": 2, "max_execution_time": 60})
+        result = WarehouseResource().query_arrow(text, settings={"readonly": 2, "max_execution_time": 60})
         rows = result.slice(0, limit)
     if output == "csv":
         import pyarrow.csv

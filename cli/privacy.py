@@ -120,24 +120,29 @@ def status(
         chosen = [one for one in found if not request_id or one.id == request_id]
         if request_id and not chosen:
             raise RequestError(f"there is no request {request_id}: `isthmus privacy status --all` lists them")
-        table = Table("request", "kind", "state", "filed (UTC)", "due", "reference", "waits for")
-        for one in chosen:
-            filed, due = f"{one['filed_at']:%Y-%m-%d %H:%M}", f"{one['due_at']:%Y-%m-%d}"
-            table.add_row(
-                one.id, one["kind"], one["state"], filed, due, escape(one["reference"]), escape(one["detail"])
+        for one in chosen:  # lines, not a table: a number that is cut short cannot be asked for
+            about = f", {escape(one['reference'])}" if one["reference"] else ""
+            console.print(
+                f"[bold]{one.id}[/]  {one['kind']} [bold]{one['state']}[/]{about}\n"
+                f"  filed {one['filed_at']:%Y-%m-%d %H:%M} UTC, due {one['due_at']:%Y-%m-%d}",
+                highlight=False,
             )
-        console.print(table if chosen else "[green]No request is open.[/]")
+            if one["detail"]:
+                console.print(f"  waits for {escape(one['detail'])}", highlight=False)
+        if not chosen:
+            console.print("[green]No request is open.[/]")
         if request_id:
             rows = proofs(warehouse, ring(get_settings()), request_id)
             forged = not all(row["genuine"] for row in rows)
-            proof = Table(
-                "store", "state", "found", "erased", "kept", "near", "remaining", "signed", "how", title="Proof"
-            )
+            proof = Table("store", "state", "found", "erased", "kept", "near", "remaining", "signed", title="Proof")
             for row in rows:
                 counts = (f"{row[name]:,}" for name in ("found", "erased", "kept", "near", "remaining"))
                 signed = "genuine" if row["genuine"] else "[red]ALTERED[/]"
-                proof.add_row(row["store"], row["state"], *counts, signed, escape(row["how"]))
+                proof.add_row(row["store"], row["state"], *counts, signed)
             console.print(proof)
+            for row in rows:
+                if row["how"]:
+                    console.print(f"[bold]{escape(row['store'])}[/]: {escape(row['how'])}")
     if forged:
         raise typer.Exit(1)
 

@@ -120,10 +120,22 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         except Exception as error:  # noqa: BLE001 (sorted by _typed, which hands back what is not the client's)
             raise _typed(error, unquote(parts.password or "")) from None
 
-    def query_arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        """Return the result of ``sql`` as an Arrow table; ``{name:Type}`` in it takes ``parameters``."""
+    def query_arrow(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+    ) -> pa.Table:
+        """Return the result of ``sql`` as an Arrow table; ``{name:Type}`` in it takes ``parameters``.
+
+        ``settings`` are ClickHouse's, for this query alone.
+        """
         table: pa.Table = self._call(
-            lambda client: client.query_arrow(sql, parameters=dict(parameters or {}), use_strings=True), idempotent=True
+            lambda client: client.query_arrow(
+                sql, parameters=dict(parameters or {}), settings=dict(settings or {}), use_strings=True
+            ),
+            idempotent=True,
         )
         return table
 

@@ -50,7 +50,7 @@ def write(export: dict[str, Any], path: Path) -> None:
 
     Raises FileExistsError rather than overwriting what is there.
     """
-    text = _page(export) if path.suffix == ".html" else json.dumps(export, indent=2, ensure_ascii=False, default=str)
+    text = _page(export) if path.suffix == ".html" else _shown_json(export)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
         opened.write(text)
 
@@ -60,10 +60,24 @@ def _page(export: dict[str, Any]) -> str:
     for store, items in export["stores"].items():
         parts.append(f"<h2>{html.escape(store)}</h2><p>{len(items)} entries.</p>")
         for one in items:
-            shown = json.dumps(one["content"], indent=2, ensure_ascii=False, default=str)
+            shown = _shown(one["content"])
             kept = f"<p>Kept by law: {html.escape(one['kept'])}</p>" if "kept" in one else ""
             parts.append(f"<h3>{html.escape(one['place'])}</h3>{kept}<pre>{html.escape(shown)}</pre>")
     for store, why in export["not_read"].items():
         parts.append(f"<h2>{html.escape(store)}</h2><p>Not read: {html.escape(why)}</p>")
     head = f'<meta charset="utf-8"><title>Personal data held</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
+
+
+def _shown(content: Any) -> str:
+    """Return content as a person reads it: text as it stands, and what is JSON within it laid out."""
+    if isinstance(content, str):
+        try:
+            return _shown_json(json.loads(content))
+        except ValueError:
+            return content
+    return _shown_json(content)
+
+
+def _shown_json(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, default=str)
