@@ -118,7 +118,8 @@ def run_down() -> None:
     logs = get_settings().home.resolve() / "logs"
     stopped = []
     for file in sorted(logs.glob("*.pid")):
-        with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+        # An `isthmus up` that loses a service stops the others itself, and takes their files away meanwhile.
+        with contextlib.suppress(psutil.NoSuchProcess, ValueError, FileNotFoundError):
             process = psutil.Process(int(file.read_text()))
             # The pid may be another program's by now; ours run in the checkout and began before the file was written.
             if process.cwd() == str(ROOT) and process.create_time() <= file.stat().st_mtime + 1:
