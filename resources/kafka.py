@@ -208,14 +208,6 @@ class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         for future in self.admin().incremental_alter_configs([resource], request_timeout=self.timeout).values():
             _done(future)
 
-    def delete_before(self, offsets: dict[tuple[str, int], int]) -> None:
-        """Remove the records before an offset of each (topic, partition), for good; doing it twice changes nothing."""
-        from confluent_kafka import TopicPartition
-
-        wanted = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
-        for future in self.admin().delete_records(wanted, request_timeout=self.timeout).values():
-            _result(future)
-
     def oldest(self, topics: Iterable[Topic], marks: dict[tuple[str, int], tuple[int, int]]) -> datetime | None:
         """Return the broker's append time of the oldest record of ``topics``; None where they hold none."""
         first = [

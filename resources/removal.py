@@ -117,7 +117,7 @@ def end_files(kafka: KafkaResource, places: Iterable[Place]) -> dict[Place, int]
 
 
 def remove_before(kafka: KafkaResource, offsets: Mapping[Place, int]) -> None:
-    """Remove the records before each offset for good."""
+    """Remove the records before each offset for good; doing it twice changes nothing."""
     from confluent_kafka import KafkaException, TopicPartition
 
     if not offsets:

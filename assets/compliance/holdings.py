@@ -22,6 +22,7 @@ from events.catalogue import TOPICS
 from ml.retention import Held, days, ttl_of
 from resources.errors import ResourceError
 from resources.kafka import KafkaResource
+from resources.removal import remove_before
 from resources.warehouse import Warehouse
 
 _TABLES: Final = """
@@ -160,7 +161,7 @@ def topics(kafka: KafkaResource, now: datetime) -> Iterator[Holding]:
             )
         if past and oldest and now - oldest > limit + grace:
             actions.append(
-                Action(f"{name}: delete records before offsets", lambda past=past: kafka.delete_before(past))  # type: ignore[misc]
+                Action(f"{name}: delete records before offsets", lambda past=past: remove_before(kafka, past))  # type: ignore[misc]
             )
         differs = "" if actual == wanted else f"retention.ms is {actual}, {wanted} is declared in events/catalogue.py"
         held = Held(

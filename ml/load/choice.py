@@ -11,9 +11,8 @@ import numpy as np
 
 from ml.load.panel import Floats, Ints
 
-#: Candidates in the order of a prediction's columns: trees, line, the same hour of last week, the last load.
-CANDIDATES = ("boosted", "line", "last week", "last value")
-#: Shares of the candidates that are tried, one blend a row.
+#: Shares of the candidates that are tried, one blend a row. Columns of a prediction: trees, line, the same hour of last
+#: week, the last load.
 BLENDS = np.array(
     [
         [1.0, 0.0, 0.0, 0.0],

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.load.boosting import BoostedModel
-from ml.load.choice import CANDIDATES, Choice, choose
+from ml.load.choice import Choice, choose
 from ml.load.design import Design, design
 from ml.load.intervals import LEVELS, Intervals, Spread
 from ml.load.linear import LineModel, stretches
@@ -175,6 +175,3 @@ def _part(rows: Design, which: NDArray[np.bool_]) -> Design:
         rows.origin[which],
         rows.ahead[which],
     )
-
-
-__all__ = ["CANDIDATES", "Forecast", "Forecaster"]

@@ -22,6 +22,7 @@ from ml.decisions import CheckRead, Decision, decision_id
 from resources.access import logged
 from resources.decisions import DecisionStore
 from resources.kafka import KafkaResource
+from resources.removal import remove_before
 from resources.settings import get_settings
 from resources.warehouse import WarehouseResource
 
@@ -192,7 +193,7 @@ def test_records_before_an_offset_are_removed_for_good(kafka: KafkaResource) -> 
     low, high = kafka.watermarks("isthmus.changes")[0]
     assert high - low >= 4
     for _ in range(2):
-        kafka.delete_before({("isthmus.changes", 0): high - 1})
+        remove_before(kafka, {("isthmus.changes", 0): high - 1})
     marks = kafka.watermarks_of(kafka.topics(["isthmus.changes"]).values())
     assert marks["isthmus.changes", 0] == (high - 1, high)
     oldest = kafka.oldest(kafka.topics(["isthmus.changes"]).values(), marks)
